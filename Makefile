@@ -1,0 +1,42 @@
+# `make ask Q="…"` answers a question; `make test` runs the tests. Both set everything up in .venv first.
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+SHELL := /bin/bash
+.PHONY: ask test lint format clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DOCS ?=
+export HF_HUB_OFFLINE ?= 1
+
+ask: $(VENV)/.installed
+	@: "$${Q:?Write the question, as in: make ask Q=\"Who stayed in lunar orbit during Apollo 11?\"}"
+	$(BIN)/rom ask "$$Q" $(if $(DOCS),--docs "$(DOCS)")
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest --cov --cov-report=term --cov-report=xml
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache
+
+# torch comes first, at the pinned version, so that no other package pulls in a larger build of it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (a few minutes, once) …" >&2
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
