@@ -36,7 +36,7 @@ def resolve_checkpoint(
     Raises:
         CheckpointError: Nothing of that name can be found, or it is no ROM checkpoint of a readable version.
     """
-    bundled, local = _bundled(), Path(model).expanduser()
+    bundled, local = bundled_checkpoints(), Path(model).expanduser()
     if str(model) in bundled:
         folder = bundled[str(model)]
     elif local.is_dir():
@@ -128,8 +128,9 @@ def save_release(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def _bundled() -> dict[str, Path]:
-    return {path.name: path for path in sorted(_BUNDLED.glob("*/"))}
+def bundled_checkpoints() -> dict[str, Path]:
+    """Return the folders of the checkpoints that come with the package, by name."""
+    return {path.name: path for path in sorted(_BUNDLED.glob("*")) if path.is_dir()}
 
 
 def _from_hub(model: str, revision: str | None, token: str | None, *, local_files_only: bool) -> Path:
@@ -145,7 +146,8 @@ def _from_hub(model: str, revision: str | None, token: str | None, *, local_file
                 raise
             return Path(snapshot_download(model, **options))
     except Exception as error:  # bad ids, missing repositories and lost connections each have their own class
+        bundled = ", ".join(bundled_checkpoints())
         raise CheckpointError(
-            f"No checkpoint '{model}': not bundled (bundled: {', '.join(_bundled())}), no such folder, and not to be had "
-            f"from the hub ({type(error).__name__}: {error})."
+            f"No checkpoint '{model}': not bundled (bundled: {bundled}), no such folder, and not to be had from the hub "
+            f"({type(error).__name__}: {error})."
         ) from error

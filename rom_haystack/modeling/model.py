@@ -119,7 +119,7 @@ class ROMModel(PreTrainedModel):
         Raises:
             CheckpointError: The model has none.
         """
-        head = self.heads["retrieval"] if "retrieval" in self.heads else None
+        head = dict(self.heads).get("retrieval")
         if not isinstance(head, RetrievalHead):
             raise CheckpointError(f"This model has no retrieval head, only: {', '.join(self.heads)}.")
         return head
