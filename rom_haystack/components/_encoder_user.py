@@ -1,0 +1,176 @@
+"""What every component with a model shares: its place at the shared encoder."""
+
+import inspect
+import threading
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+from haystack import default_from_dict, default_to_dict
+from haystack.utils import ComponentDevice, Secret
+from haystack.utils.hf import deserialize_hf_model_kwargs, serialize_hf_model_kwargs
+
+from rom_haystack.inference import REGISTRY, EncoderSpec, ROMEncoder
+
+#: Default of every `token`, as in the stock components.
+HUB_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
+
+#: Values of transformers' `device_map` that leave the choice to the machine.
+_AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
+
+
+class EncoderUser:
+    """Hold the arguments that name an encoder, and one share of it between `warm_up` and `close`.
+
+    Components with the same (model, revision, device, dtype, backend) share one encoder in memory.
+
+    Args:
+        model: Bundled name, folder or hub id of a ROM checkpoint.
+        device: Where the model runs; None picks the machine's default when the model is loaded.
+        token: Access token for a private hub id.
+        revision: Branch, tag or commit of a hub id.
+        local_files_only: Never ask the hub.
+        model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`. A `device_map` that names one
+            device takes the place of `device`, as in the stock reader.
+        tokenizer_kwargs: Options for loading the tokenizer.
+        backend: Inference engine; `torch` is the one there is.
+
+    Raises:
+        ValueError: Unknown backend or dtype, or an option that would run code or read pickles from a checkpoint.
+    """
+
+    _lock: threading.Lock
+    _held: EncoderSpec | None
+    _encoder: ROMEncoder | None
+
+    def __init__(
+        self,
+        *,
+        model: str | Path,
+        device: ComponentDevice | None,
+        token: Secret | None,
+        revision: str | None,
+        local_files_only: bool,
+        model_kwargs: dict[str, Any] | None,
+        tokenizer_kwargs: dict[str, Any] | None,
+        backend: str,
+    ) -> None:
+        self.model = str(model)
+        self.device = device
+        self.token = token
+        self.revision = revision
+        self.local_files_only = local_files_only
+        self.model_kwargs = model_kwargs
+        self.tokenizer_kwargs = tokenizer_kwargs
+        self.backend = backend
+        for options in (model_kwargs, tokenizer_kwargs):
+            refuse_remote_code((options or {}).get("trust_remote_code"))
+        if (model_kwargs or {}).get("use_safetensors", True) is False:
+            raise ValueError("use_safetensors=False is refused: weights are read from safetensors only, never pickles.")
+        self._spec(device="cpu")  # unknown options fail here, not at the first question
+        self._start_cold()
+
+    def warm_up(self) -> None:
+        """Load the encoder, or take a share of one already in memory; does nothing the second time.
+
+        Raises:
+            CheckpointError: The checkpoint can't be found or loaded.
+        """
+        self._warm_encoder()
+
+    def close(self) -> None:
+        """Give the share back; the last user frees the encoder. A later `warm_up` or `run` takes a new one."""
+        with self._lock:
+            spec = self._held
+            self._held = self._encoder = None
+        if spec is not None:
+            REGISTRY.release(spec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialize to a dictionary, with the requested device rather than the one it was resolved to."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        parameters = {name: deepcopy(getattr(self, name)) for name in names}
+        if parameters["model_kwargs"]:
+            serialize_hf_model_kwargs(parameters["model_kwargs"])
+        return default_to_dict(self, **parameters)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Build the component from the dictionary that `to_dict` made; `data` stays as it is."""
+        data = deepcopy(data)
+        if model_kwargs := data.get("init_parameters", {}).get("model_kwargs"):
+            deserialize_hf_model_kwargs(model_kwargs)
+        return default_from_dict(cls, data)
+
+    def _warm_encoder(self) -> ROMEncoder:
+        with self._lock:
+            if self._encoder is None:
+                spec = self._spec(device=self._torch_device())
+                self._encoder = REGISTRY.acquire(spec)
+                self._held = spec
+            return self._encoder
+
+    def _start_cold(self) -> None:
+        self._lock = threading.Lock()
+        self._held = self._encoder = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave the lock and the share behind and start cold."""
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_held", "_encoder")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start_cold()
+
+    def _spec(self, device: str) -> EncoderSpec:
+        model_kwargs = dict(self.model_kwargs or {})
+        for name in ("device_map", "trust_remote_code", "use_safetensors"):
+            model_kwargs.pop(name, None)
+        revision = model_kwargs.pop("revision", None)
+        local_files_only = model_kwargs.pop("local_files_only", False)
+        # A length belongs to the component; as part of the encoder it would hold for everyone who shares it.
+        ours = ("model_max_length", "trust_remote_code")
+        tokenizer_kwargs = {name: value for name, value in (self.tokenizer_kwargs or {}).items() if name not in ours}
+        try:
+            return EncoderSpec.create(
+                self.model,
+                revision=self.revision or revision,
+                device=device,
+                backend=self.backend,
+                token=self.token.resolve_value() if self.token else None,
+                local_files_only=self.local_files_only or local_files_only,
+                model_kwargs=model_kwargs,
+                tokenizer_kwargs=tokenizer_kwargs,
+            )
+        except TypeError as error:
+            raise ValueError(f"model_kwargs and tokenizer_kwargs must hold plain values: {error}.") from error
+
+    def _torch_device(self) -> str:
+        device_map = (self.model_kwargs or {}).get("device_map")
+        name = None if device_map is None else _single_device(device_map)
+        name = name or ComponentDevice.resolve_device(self.device).to_torch_str()
+        return "cuda:0" if name == "cuda" else name  # one name per device, or it would hold the model twice
+
+
+def refuse_remote_code(trust_remote_code: object) -> None:
+    """Refuse to run code that comes with a checkpoint.
+
+    Raises:
+        ValueError: `trust_remote_code` is true.
+    """
+    if trust_remote_code:
+        raise ValueError(
+            "trust_remote_code=True is refused: no code from a checkpoint is ever run, and ROM checkpoints need none. "
+            "Set it to False."
+        )
+
+
+def _single_device(device_map: object) -> str | None:
+    """Name the one device of a `device_map`; None where it leaves the choice to the machine."""
+    devices = set(device_map.values()) if isinstance(device_map, dict) else {device_map}
+    if len(devices) != 1:
+        raise ValueError(f"device_map {device_map} names {len(devices)} devices; an encoder stands on one.")
+    device = devices.pop()
+    if device in _AUTOMATIC:
+        return None
+    return f"cuda:{device}" if isinstance(device, int) else str(device)

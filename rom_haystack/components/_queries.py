@@ -1,0 +1,24 @@
+"""What a question must be."""
+
+
+def check_query(query: object) -> None:
+    """Check that a query is text with something in it.
+
+    Raises:
+        TypeError: It is not text.
+        ValueError: It is empty or white space only.
+    """
+    if not isinstance(query, str):
+        raise TypeError(f"The query must be a str, not {type(query).__name__}.")
+    if not query.strip():
+        raise ValueError("The query is empty; ask with at least one word.")
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Check a `top_k`; None and 0 are allowed.
+
+    Raises:
+        ValueError: It is negative.
+    """
+    if top_k is not None and top_k < 0:
+        raise ValueError(f"top_k is {top_k}; it must be at least 0.")

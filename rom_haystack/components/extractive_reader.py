@@ -1,0 +1,357 @@
+"""Queries and documents to quoted answers."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from haystack import Document, ExtractedAnswer, component, logging
+from haystack.tracing.tracer import tracer
+from haystack.utils import ComponentDevice, Secret
+
+from rom_haystack.components._encoder_user import HUB_TOKEN, EncoderUser
+from rom_haystack.components._queries import check_query, check_top_k
+from rom_haystack.inference import Answer, ReadingOptions
+from rom_haystack.inference.context import sentence_around, window_around
+from rom_haystack.inference.reading import sigmoid
+from rom_haystack.modeling import DEFAULT_CHECKPOINT
+
+logger = logging.getLogger(__name__)
+
+#: Most documents that a warning names.
+_NAMED = 10
+
+
+@component
+class ROMExtractiveReader(EncoderUser):
+    """Find answers to a query in documents, as quotes with their places.
+
+    Takes the place of `TransformersExtractiveReader` by class name alone. Every answer's score is on one scale: the
+    probability that the span answers the query, from its log-odds against the null position and its passage's
+    relevance. So scores compare across documents, and with the no-answer candidate, whose score is 1 minus the best
+    answer's.
+
+    ```python
+    from haystack import Document
+    from rom_haystack import ROMExtractiveReader
+
+    reader = ROMExtractiveReader(top_k=3)
+    documents = [Document(content="Radium was discovered by Marie and Pierre Curie in 1898.")]
+    answers = reader.run("Who discovered radium?", documents)["answers"]
+    ```
+
+    Args:
+        model: Bundled name, folder or hub id of a ROM checkpoint.
+        device: Where the model runs; None picks the machine's default when the model is loaded.
+        token: Access token for a private hub id.
+        top_k: Most answers, the no-answer counted (the stock reader returns one more).
+        score_threshold: Drop answers with a lower score, the no-answer too.
+        max_seq_length: Tokens per window, query included; longer documents are read in several windows.
+        stride: Tokens that neighbouring windows share.
+        max_batch_size: Most windows per forward pass; None leaves it to the encoder's token budget.
+        answers_per_seq: Most answers per document. None for 20.
+        no_answer: Add the candidate "there is no answer here", with `data` and `document` None.
+        calibration_factor: Multiplies an answer's log-odds before they become a probability. The stock reader's 0.1
+            tempers raw logits; ours are log-odds against the null position, trained as such, and need no tempering,
+            so the default is 1.0.
+        overlap_threshold: Of two answers of one document, the lower is dropped if they share more than this fraction
+            of either; None keeps both.
+        model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`. A `device_map` that names one
+            device takes the place of `device`.
+        max_answer_length: Tokens of the longest answer.
+        max_query_length: Tokens of the query that are kept.
+        passage_score_weight: Weight of the passage's relevance against the span's own score, from 0 to 1.
+        context_window_size: Most characters of an answer's `context`, the answer counted, in whole words, as in
+            Haystack 1.x. None for the sentence around the answer.
+        tokenizer_kwargs: Options for loading the tokenizer.
+        backend: Inference engine; `torch` is the one there is.
+        revision: Branch, tag or commit of a hub id.
+        local_files_only: Never ask the hub.
+
+    Raises:
+        ValueError: A value is out of range; the message names it.
+    """
+
+    def __init__(
+        self,
+        model: Path | str = DEFAULT_CHECKPOINT,
+        device: ComponentDevice | None = None,
+        token: Secret | None = HUB_TOKEN,
+        top_k: int = 20,
+        score_threshold: float | None = None,
+        max_seq_length: int = 384,
+        stride: int = 128,
+        max_batch_size: int | None = None,
+        answers_per_seq: int | None = None,
+        no_answer: bool = True,
+        calibration_factor: float = 1.0,
+        overlap_threshold: float | None = 0.01,
+        model_kwargs: dict[str, Any] | None = None,
+        *,
+        max_answer_length: int = 30,
+        max_query_length: int = 64,
+        passage_score_weight: float = 0.5,
+        context_window_size: int | None = None,
+        tokenizer_kwargs: dict[str, Any] | None = None,
+        backend: Literal["torch", "onnx", "openvino"] = "torch",
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> None:
+        # Not super(): the decorator builds the class anew, and super() would still mean the old one.
+        EncoderUser.__init__(
+            self,
+            model=model,
+            device=device,
+            token=token,
+            revision=revision,
+            local_files_only=local_files_only,
+            model_kwargs=model_kwargs,
+            tokenizer_kwargs=tokenizer_kwargs,
+            backend=backend,
+        )
+        self.top_k = top_k
+        self.score_threshold = score_threshold
+        self.max_seq_length = max_seq_length
+        self.stride = stride
+        self.max_batch_size = max_batch_size
+        self.answers_per_seq = answers_per_seq
+        self.no_answer = no_answer
+        self.calibration_factor = calibration_factor
+        self.overlap_threshold = overlap_threshold
+        self.max_answer_length = max_answer_length
+        self.max_query_length = max_query_length
+        self.passage_score_weight = passage_score_weight
+        self.context_window_size = context_window_size
+        check_top_k(top_k)
+        self._reading_options()  # bad values fail here, not at the first question
+        if context_window_size is not None and context_window_size < 1:
+            raise ValueError(f"context_window_size is {context_window_size}; it must be at least 1, or None.")
+
+    @component.output_types(answers=list[ExtractedAnswer])
+    def run(
+        self,
+        query: str,
+        documents: list[Document],
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        max_seq_length: int | None = None,
+        stride: int | None = None,
+        max_batch_size: int | None = None,
+        answers_per_seq: int | None = None,
+        no_answer: bool | None = None,
+        overlap_threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """Find answers to one query.
+
+        Args:
+            query: The question.
+            documents: Where to look. Those without text are skipped, repeated ones read once.
+            top_k: Here and below, None for the value given at construction; 0 is 0.
+            score_threshold: See the class.
+            max_seq_length: See the class.
+            stride: See the class.
+            max_batch_size: See the class.
+            answers_per_seq: See the class.
+            no_answer: See the class.
+            overlap_threshold: See the class.
+
+        Returns:
+            `answers`, best first, at most `top_k`. Of each, `document.content` from `document_offset.start` to
+            `document_offset.end` is `data`, and so is `context` from `context_offset.start` to `context_offset.end`.
+            `meta["answer_page_number"]` is there where the document's meta has a `page_number`.
+
+        Raises:
+            ValueError: The query is blank, or a value is out of range.
+        """
+        nested = self.run_batch(
+            [query],
+            [documents],
+            top_k=top_k,
+            score_threshold=score_threshold,
+            max_seq_length=max_seq_length,
+            stride=stride,
+            max_batch_size=max_batch_size,
+            answers_per_seq=answers_per_seq,
+            no_answer=no_answer,
+            overlap_threshold=overlap_threshold,
+        )
+        return {"answers": nested["answers"][0]}
+
+    @component.output_types(answers=list[ExtractedAnswer])
+    async def run_async(
+        self,
+        query: str,
+        documents: list[Document],
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        max_seq_length: int | None = None,
+        stride: int | None = None,
+        max_batch_size: int | None = None,
+        answers_per_seq: int | None = None,
+        no_answer: bool | None = None,
+        overlap_threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """Do what `run` does, in a thread, so that the event loop goes on."""
+        return await asyncio.to_thread(
+            self.run,
+            query,
+            documents,
+            top_k,
+            score_threshold,
+            max_seq_length,
+            stride,
+            max_batch_size,
+            answers_per_seq,
+            no_answer,
+            overlap_threshold,
+        )
+
+    def run_batch(
+        self,
+        queries: list[str],
+        documents: list[list[Document]],
+        *,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        no_answer: bool | None = None,
+        **reading: Any,
+    ) -> dict[str, list[list[ExtractedAnswer]]]:
+        """Find answers to several queries, each in documents of its own, all read in one stream of batches.
+
+        Args:
+            queries: The questions.
+            documents: One list of documents per query.
+            top_k: As in `run`.
+            score_threshold: As in `run`.
+            no_answer: As in `run`.
+            **reading: `max_seq_length`, `stride`, `max_batch_size`, `answers_per_seq` and `overlap_threshold`, as in
+                `run`.
+
+        Returns:
+            `answers`: one list per query, as in `run`.
+
+        Raises:
+            ValueError: A query is blank, a value is out of range, or there are not as many queries as lists.
+        """
+        for query in queries:
+            check_query(query)
+        if len(queries) != len(documents):
+            raise ValueError(f"{len(queries)} queries for {len(documents)} lists of documents: give as many of both.")
+        top_k = self.top_k if top_k is None else top_k
+        check_top_k(top_k)
+        threshold = self.score_threshold if score_threshold is None else score_threshold
+        no_answer = self.no_answer if no_answer is None else no_answer
+        options = self._reading_options(**reading)
+        if top_k == 0:
+            return {"answers": [[] for _ in queries]}
+        readable = [_readable(group) for group in documents]
+        _warn_of_unreadable(documents)
+        found = self._read(queries, readable, options)
+        nested = []
+        for query, group, answers in zip(queries, readable, found, strict=True):
+            ranked = self._rank(query, group, answers, no_answer=no_answer)
+            kept = [answer for answer in ranked if threshold is None or answer.score >= threshold]
+            nested.append([self._complete(answer) for answer in kept[:top_k]])
+        return {"answers": nested}
+
+    def _reading_options(self, **given: Any) -> ReadingOptions:
+        """Merge a run's values over the component's; None is "not given" in both."""
+        names = ("max_seq_length", "stride", "max_batch_size", "answers_per_seq")
+        values = {name: getattr(self, name) for name in names} | {n: v for n, v in given.items() if v is not None}
+        return ReadingOptions(
+            **{
+                "overlap_threshold": self.overlap_threshold,
+                "max_answer_length": self.max_answer_length,
+                "max_query_length": self.max_query_length,
+                "passage_score_weight": self.passage_score_weight,
+                "calibration_factor": self.calibration_factor,
+                **{name: value for name, value in values.items() if value is not None},
+            }
+        )
+
+    def _read(
+        self, queries: Sequence[str], documents: Sequence[list[Document]], options: ReadingOptions
+    ) -> list[list[list[Answer]]]:
+        """Read all pairs; per query and document, its answers."""
+        pairs = [(query, d.content or "") for query, group in zip(queries, documents, strict=True) for d in group]
+        if not pairs:
+            return [[] for _ in queries]
+        encoder = self._warm_encoder()
+        tags = {"rom_haystack.model": self.model, "rom_haystack.pairs": len(pairs)}
+        with tracer.trace("rom_haystack.read", tags, tracer.current_span()):
+            answers = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
+        return [[next(answers) for _ in group] for group in documents]
+
+    def _rank(
+        self, query: str, documents: list[Document], found: list[list[Answer]], *, no_answer: bool
+    ) -> list[ExtractedAnswer]:
+        """Bring the answers of all documents, and the no-answer, into one order.
+
+        Ranked by log-odds, which still differ where probabilities have both rounded to 1.
+        """
+        ranked = [
+            (answer.logit, _quote(query, document, answer))
+            for document, answers in zip(documents, found, strict=True)
+            for answer in answers
+        ]
+        if no_answer:
+            best = max((logit for logit, _ in ranked), default=None)
+            score = 1.0 if best is None else sigmoid(-self.calibration_factor * best)
+            ranked.append((0.0 if best is None else -best, ExtractedAnswer(query=query, score=score)))
+        return [answer for _, answer in sorted(ranked, key=lambda pair: -pair[0])]
+
+    def _complete(self, answer: ExtractedAnswer) -> ExtractedAnswer:
+        """Add what only the answers that are returned need: context and page number."""
+        if answer.document is None or answer.document_offset is None:
+            return answer
+        text = answer.document.content or ""
+        start, end = answer.document_offset.start, answer.document_offset.end
+        if self.context_window_size is None:
+            left, right = sentence_around(text, start, end)
+        else:
+            left, right = window_around(text, start, end, self.context_window_size)
+        document = answer.document
+        return replace(
+            answer,
+            document=document if document.embedding is None else replace(document, embedding=None),
+            context=text[left:right],
+            context_offset=ExtractedAnswer.Span(start - left, end - left),
+            meta=_page_number(document, start),
+        )
+
+
+def _quote(query: str, document: Document, answer: Answer) -> ExtractedAnswer:
+    span = ExtractedAnswer.Span(answer.start, answer.end)
+    return ExtractedAnswer(query=query, data=answer.text, score=answer.score, document=document, document_offset=span)
+
+
+def _page_number(document: Document, start: int) -> dict[str, Any]:
+    """Count form feeds from the document's first page to the answer's."""
+    first = document.meta.get("page_number")
+    if first is None:
+        return {}
+    if not isinstance(first, int):
+        logger.warning(
+            "Document {doc_id} has the page_number {value}, which is no int: its answers go without page number.",
+            doc_id=document.id,
+            value=first,
+        )
+        return {}
+    return {"answer_page_number": first + (document.content or "").count("\f", 0, start)}
+
+
+def _readable(documents: list[Document]) -> list[Document]:
+    """Keep documents with text, each once."""
+    unique = {(d.id, d.content): d for d in reversed(documents) if d.content and d.content.strip()}
+    return list(reversed(unique.values()))
+
+
+def _warn_of_unreadable(documents: list[list[Document]]) -> None:
+    ids = list(dict.fromkeys(d.id for group in documents for d in group if not (d.content and d.content.strip())))
+    if ids:
+        logger.warning(
+            "{count} documents without text are skipped: {ids}",
+            count=len(ids),
+            ids=", ".join(ids[:_NAMED]) + (", …" if len(ids) > _NAMED else ""),
+        )

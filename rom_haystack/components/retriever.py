@@ -1,0 +1,174 @@
+"""Queries to documents, over any store's embedding retriever."""
+
+import asyncio
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Self
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.components.embedders.types import TextEmbedder
+from haystack.components.retrievers.types import EmbeddingRetriever
+from haystack.core.serialization import component_to_dict
+
+from rom_haystack.components._queries import check_query, check_top_k
+from rom_haystack.components.text_embedder import ROMTextEmbedder
+
+
+@component
+class ROMRetriever:
+    """Retrieve documents by a text query: ROM embeds it, any embedding retriever searches its store.
+
+    Takes the place of `TextEmbeddingRetriever`. Documents come best first; those without a score come last.
+
+    ```python
+    from haystack.components.retrievers import InMemoryEmbeddingRetriever
+    from haystack.document_stores.in_memory import InMemoryDocumentStore
+    from rom_haystack import ROMRetriever
+
+    store = InMemoryDocumentStore()
+    retriever = ROMRetriever(retriever=InMemoryEmbeddingRetriever(store, top_k=5))
+    documents = retriever.run("Who discovered radium?")["documents"]
+    ```
+
+    Args:
+        retriever: An embedding retriever of any document store. Its own filters and `top_k` hold where a run gives
+            none.
+        text_embedder: Embeds the query. None for `ROMTextEmbedder()`. It must use the model that embedded the
+            documents.
+        return_embedding: Let documents keep the embeddings that `retriever` returned. They are dropped by default,
+            as pipelines copy whatever passes between components.
+    """
+
+    def __init__(
+        self,
+        *,
+        retriever: EmbeddingRetriever,
+        text_embedder: TextEmbedder | None = None,
+        return_embedding: bool = False,
+    ) -> None:
+        self.retriever = retriever
+        self.text_embedder: TextEmbedder = ROMTextEmbedder() if text_embedder is None else text_embedder
+        self.return_embedding = return_embedding
+
+    def warm_up(self) -> None:
+        """Warm up the embedder and the retriever."""
+        for inner in self._inner("warm_up"):
+            inner.warm_up()
+
+    async def warm_up_async(self) -> None:
+        """Warm up on the serving event loop; what has no async warm-up runs in a thread."""
+        for inner in (self.text_embedder, self.retriever):
+            await _call_async(inner, "warm_up")
+
+    def close(self) -> None:
+        """Release the embedder's and the retriever's resources."""
+        for inner in self._inner("close"):
+            inner.close()
+
+    async def close_async(self) -> None:
+        """Release the embedder's and the retriever's resources on the serving event loop."""
+        for inner in (self.text_embedder, self.retriever):
+            await _call_async(inner, "close")
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """Retrieve documents for one query.
+
+        Args:
+            query: The question.
+            filters: Haystack filters. None for the inner retriever's own.
+            top_k: Most documents; 0 for none. None for the inner retriever's own.
+
+        Returns:
+            `documents`, best first.
+
+        Raises:
+            ValueError: The query is blank, or `top_k` is negative.
+        """
+        return {"documents": self.run_batch([query], filters, top_k)["documents"][0]}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """Do what `run` does without blocking the event loop; inner parts run async where they can."""
+        check_query(query)
+        check_top_k(top_k)
+        if top_k == 0:
+            return {"documents": []}
+        await self.warm_up_async()
+        embedded = await _call_async(self.text_embedder, "run", text=query)
+        options = _given(filters, top_k)
+        found = await _call_async(self.retriever, "run", query_embedding=embedded["embedding"], **options)
+        return {"documents": self._finish(found["documents"])}
+
+    def run_batch(
+        self, queries: list[str], filters: dict[str, Any] | None = None, top_k: int | None = None
+    ) -> dict[str, list[list[Document]]]:
+        """Retrieve documents for several queries, embedded together where the embedder can.
+
+        Args:
+            queries: The questions.
+            filters: As in `run`, for every query.
+            top_k: As in `run`, for every query.
+
+        Returns:
+            `documents`: one list per query, best first.
+
+        Raises:
+            ValueError: A query is blank, or `top_k` is negative.
+        """
+        for query in queries:
+            check_query(query)
+        check_top_k(top_k)
+        if top_k == 0:  # several stores' retrievers read 0 as "not given"
+            return {"documents": [[] for _ in queries]}
+        self.warm_up()
+        options = _given(filters, top_k)
+        results = [self.retriever.run(query_embedding=e, **options) for e in self._embed(queries)]
+        return {"documents": [self._finish(result["documents"]) for result in results]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialize to a dictionary, inner parts included."""
+        return default_to_dict(
+            self,
+            retriever=component_to_dict(self.retriever, "retriever"),
+            text_embedder=component_to_dict(self.text_embedder, "text_embedder"),
+            return_embedding=self.return_embedding,
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Build the component from the dictionary that `to_dict` made; `data` stays as it is."""
+        return default_from_dict(cls, deepcopy(data))
+
+    def _inner(self, method: str) -> list[Any]:
+        return [inner for inner in (self.text_embedder, self.retriever) if hasattr(inner, method)]
+
+    def _embed(self, queries: list[str]) -> list[list[float]]:
+        if isinstance(self.text_embedder, ROMTextEmbedder):
+            embeddings: list[list[float]] = self.text_embedder.run_batch(queries)["embeddings"]
+            return embeddings
+        return [self.text_embedder.run(text=query)["embedding"] for query in queries]
+
+    def _finish(self, documents: list[Document]) -> list[Document]:
+        ranked = sorted(documents, key=lambda d: float("-inf") if d.score is None else d.score, reverse=True)
+        if self.return_embedding:
+            return ranked
+        return [d if d.embedding is None else replace(d, embedding=None) for d in ranked]
+
+
+def _given(filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
+    """Keep what a run set, so that None does not override the inner retriever's own values."""
+    return {name: value for name, value in (("filters", filters), ("top_k", top_k)) if value is not None}
+
+
+async def _call_async(inner: Any, method: str, **arguments: Any) -> Any:
+    """Call a method's async twin, else the method itself in a thread; do nothing where there is neither."""
+    if hasattr(inner, f"{method}_async"):
+        return await getattr(inner, f"{method}_async")(**arguments)
+    if hasattr(inner, method):
+        return await asyncio.to_thread(getattr(inner, method), **arguments)
+    return None
