@@ -1,0 +1,429 @@
+"""ROMEncoder: embedding and reading with a tiny random model."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig
+
+from rom_haystack.inference import ReadingOptions, ROMEncoder
+from rom_haystack.inference.batching import length_bucketed_batches
+from rom_haystack.inference.reading import sigmoid
+from rom_haystack.modeling import ROMConfig, ROMModel
+
+TEXTS = [
+    "Comets are small bodies of ice and dust.",
+    "",
+    " ".join(f"River {n} flows north through country {n * n}." for n in range(12)),
+    "Été à Paris: 25 °C — “très chaud”!",
+    "چرا آسمان آبی است؟ هذا نص عربي.",
+    "👩‍💻 writes code 👍🏽 in हिन्दी and 日本語",
+    "x",
+]
+PASSAGES = [text for text in TEXTS if text]
+SMALL = {"max_seq_length": 40, "stride": 8, "max_query_length": 12}
+WINDOWS = [
+    ReadingOptions(max_seq_length=24, stride=0, max_query_length=6),
+    ReadingOptions(**SMALL),
+    ReadingOptions(max_seq_length=12, stride=3, max_query_length=3, max_answer_length=2, overlap_threshold=None),
+    ReadingOptions(),
+]
+#: Letters, marks, joiners, emoji, right-to-left, controls: whatever Unicode has, but no lone surrogates.
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
+TRICKY = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "the",
+                " ",
+                "\u200d",
+                "👩",
+                "💻",
+                "👍",
+                "🏽",
+                "e\u0301",
+                "\u0301",
+                "ﬁ",
+                "İ",
+                "ß",
+                "हि",
+                "न्",
+                "שלום",
+                "日本",
+            ),
+            *("\u202e", "\x00", "\x85", "\u2028", "\t", "\n", "\ufeff", "\u00a0", "12.5", "’s", "-", "ﷺ", "🇩🇪"),
+            *("[SEP]", "[CLS]", "</s>", "x" * 120),
+        ]
+    ),
+    max_size=40,
+).map("".join)
+
+
+def encoder_of(family, heads=None):
+    torch.manual_seed(11)
+    return ROMEncoder(ROMModel(ROMConfig(encoder=family.config, heads=heads)).eval(), family.tokenizer)
+
+
+def spans(answers):
+    return [(a.start, a.end) for a in answers]
+
+
+def assert_same_answers(one, other):
+    """Compare by span: among near-equal scores the order may differ in the last bits."""
+    assert set(spans(one)) == set(spans(other))
+    for figure in ("score", "logit"):
+        got, expected = ({(a.start, a.end): getattr(a, figure) for a in answers} for answers in (one, other))
+        assert got == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def byte_encoder(byte_tokenizer) -> ROMEncoder:
+    """A tiny random encoder whose tokens may be parts of characters."""
+    config = AutoConfig.for_model(
+        "roberta",
+        vocab_size=len(byte_tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=514,
+        initializer_range=0.2,
+    )
+    torch.manual_seed(11)
+    return ROMEncoder(ROMModel(ROMConfig(encoder=config)).eval(), byte_tokenizer)
+
+
+class TestEmbedding:
+    def test_batched_equals_single_in_order(self, family):
+        encoder = encoder_of(family)
+        together = encoder.encode_passages(TEXTS, max_length=encoder.max_length)
+        alone = np.concatenate([encoder.encode_passages([text], max_length=encoder.max_length) for text in TEXTS])
+        assert together.dtype == np.float32
+        assert together.shape == (len(TEXTS), 32)
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+        assert len(np.unique(together.round(4), axis=0)) == len(TEXTS)
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 100])
+    def test_batch_size_changes_nothing(self, tiny_encoder, batch_size):
+        expected = tiny_encoder.encode_passages(TEXTS)
+        np.testing.assert_allclose(tiny_encoder.encode_passages(TEXTS, batch_size=batch_size), expected, atol=1e-5)
+
+    def test_token_budget_changes_nothing(self, tiny_encoder):
+        frugal = ROMEncoder(tiny_encoder.model, tiny_encoder.tokenizer, token_budget=1)
+        np.testing.assert_allclose(frugal.encode_passages(TEXTS), tiny_encoder.encode_passages(TEXTS), atol=1e-5)
+
+    def test_queries_and_passages_share_one_space(self, tiny_encoder):
+        query = tiny_encoder.encode_queries(["Comets are small."])
+        np.testing.assert_allclose(query, tiny_encoder.encode_passages(["Comets are small."]), atol=1e-6)
+
+    def test_longest_text_fits_the_positions(self, family):
+        encoder = encoder_of(family)
+        assert encoder.max_length == 64
+        long = "word " * 200
+        assert np.isfinite(encoder.encode_passages([long], max_length=64)).all()
+        assert len(encoder.tokenizer(long, truncation=True, max_length=64)["input_ids"]) == 64
+        options = ReadingOptions(max_seq_length=64, stride=8, max_query_length=8)
+        assert encoder.read(["which word"], [long], options)[0]
+
+    @pytest.mark.parametrize("length", [65, 1, 0, -3])
+    def test_length_out_of_bounds(self, family, length):
+        encoder = encoder_of(family)
+        message = f"A length of {length} tokens was asked for; this checkpoint takes 2 to 64"
+        with pytest.raises(ValueError, match=message):
+            encoder.encode_passages(["a"], max_length=length)
+        with pytest.raises(ValueError, match=message):
+            encoder.encode_queries(["a"], max_length=length)
+
+    def test_reading_longer_than_the_positions(self, family):
+        with pytest.raises(ValueError, match="384 tokens was asked for; this checkpoint takes 2 to 64"):
+            encoder_of(family).read(["a"], ["b"])
+
+    def test_text_is_cut_at_max_length(self, tiny_encoder):
+        start = "The Nile flows north"
+        room = len(tiny_encoder.tokenizer(start)["input_ids"])
+        whole, cut = (tiny_encoder.encode_passages([f"{start} and on and on"], max_length=n) for n in (256, room))
+        np.testing.assert_allclose(cut, tiny_encoder.encode_passages([start]), atol=1e-6)
+        assert not np.allclose(whole, cut, atol=1e-3)
+
+    def test_truncated_embeddings_have_unit_length_again(self, tiny_encoder):
+        whole = tiny_encoder.encode_passages(TEXTS)
+        short = tiny_encoder.encode_passages(TEXTS, truncate_dim=10)
+        assert short.shape == (len(TEXTS), 10)
+        expected = whole[:, :10] / np.linalg.norm(whole[:, :10], axis=1, keepdims=True)
+        np.testing.assert_allclose(short, expected, atol=1e-6)
+
+    @pytest.mark.parametrize("dim", [0, -1, 65])
+    def test_truncate_dim_out_of_bounds(self, tiny_encoder, dim):
+        with pytest.raises(ValueError, match=f"truncate_dim is {dim}; .* have 1 to 64 dimensions"):
+            tiny_encoder.encode_queries(["a"], truncate_dim=dim)
+
+    def test_normalize_scales_dot_product_embeddings(self, family):
+        encoder = encoder_of(family, {"retrieval": {"similarity": "dot", "projection_dim": 12}})
+        raw, short, scaled = (
+            encoder.encode_passages(TEXTS, max_length=64, **options)
+            for options in ({}, {"truncate_dim": 5}, {"normalize": True})
+        )
+        assert encoder.embedding_dim == 12
+        assert np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 1e-3
+        np.testing.assert_array_equal(short, raw[:, :5])
+        np.testing.assert_allclose(scaled, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
+
+    def test_no_texts(self, tiny_encoder):
+        assert tiny_encoder.encode_queries([]).shape == (0, 64)
+        assert tiny_encoder.encode_passages([], truncate_dim=7, normalize=True).shape == (0, 7)
+
+    @pytest.mark.parametrize(("value", "name"), [(None, "NoneType"), (3, "int"), (b"a", "bytes"), (["a"], "list")])
+    def test_what_is_no_text(self, tiny_encoder, value, name):
+        class Text(str):
+            __slots__ = ()
+
+        with pytest.raises(TypeError, match=f"must be str, found <class '{name}'>"):
+            tiny_encoder.encode_passages([Text("fine"), "fine", value])
+
+    def test_progress_bar_counts_texts(self, tiny_encoder, capsys):
+        tiny_encoder.encode_passages(TEXTS, progress=True)
+        assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+        tiny_encoder.encode_passages(TEXTS)
+        assert capsys.readouterr().err == ""
+
+    def test_separator_is_the_tokenizers(self, tiny_encoder, byte_encoder):
+        assert tiny_encoder.separator == " [SEP] "
+        assert byte_encoder.separator == " </s> "
+
+    def test_slow_tokenizers_are_refused(self, tiny_encoder):
+        class Slow:
+            is_fast = False
+
+        with pytest.raises(ValueError, match="no fast version"):
+            ROMEncoder(tiny_encoder.model, Slow())
+
+
+class TestOffsets:
+    @pytest.mark.parametrize("options", WINDOWS)
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(query=UNICODE | TRICKY, passage=UNICODE | TRICKY)
+    def test_every_answer_quotes_its_passage(self, tiny_encoder, options, query, passage):
+        self.check(tiny_encoder, options, query, passage)
+
+    @pytest.mark.parametrize("options", WINDOWS)
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(query=UNICODE | TRICKY, passage=UNICODE | TRICKY)
+    def test_every_answer_quotes_its_passage_with_byte_tokens(self, byte_encoder, options, query, passage):
+        self.check(byte_encoder, options, query, passage)
+
+    def check(self, encoder, options, query, passage):
+        (answers,) = encoder.read([query], [passage], options)
+        for answer in answers:
+            assert 0 <= answer.start < answer.end <= len(passage)
+            assert passage[answer.start : answer.end] == answer.text == answer.text.strip() != ""
+            assert 0 <= answer.score <= 1
+        assert len(answers) <= options.answers_per_seq
+
+    @pytest.mark.parametrize("passage", PASSAGES)
+    def test_texts_with_words_have_answers(self, tiny_encoder, byte_encoder, passage):
+        for encoder in (tiny_encoder, byte_encoder):
+            assert encoder.read(["What?"], [passage], ReadingOptions(**SMALL))[0]
+
+    def test_answers_begin_and_end_with_words(self, tiny_encoder):
+        passage = "Photosynthesis turns sunlight into sugars, quickly."
+        (answers,) = tiny_encoder.read(
+            ["What?"], [passage], ReadingOptions(answers_per_seq=200, overlap_threshold=None)
+        )
+        inner = {0, len(passage)} | {i for i in range(1, len(passage)) if not passage[i - 1 : i + 1].isalpha()}
+        assert answers
+        assert all({a.start, a.end} <= inner for a in answers)
+
+
+class TestReading:
+    @pytest.mark.parametrize("limit", [1, 2, 7])
+    def test_no_answer_is_longer_than_the_limit(self, tiny_encoder, limit):
+        passage = "one two three four five six seven eight nine ten " * 6
+        options = ReadingOptions(**SMALL, max_answer_length=limit, overlap_threshold=None, answers_per_seq=500)
+        (answers,) = tiny_encoder.read(["How many?"], [passage], options)
+        sizes = [len(tiny_encoder.tokenizer(a.text, add_special_tokens=False)["input_ids"]) for a in answers]
+        assert max(sizes) == limit
+
+    @pytest.mark.parametrize("limit", [1, 3, 50])
+    def test_answers_per_passage(self, tiny_encoder, limit):
+        options = ReadingOptions(**SMALL, answers_per_seq=limit)
+        many, few = tiny_encoder.read(["How many?"] * 2, ["one two three four " * 40, "one"], options)
+        assert len(few) == 1
+        assert len(many) == limit or (limit == 50 and 3 < len(many) <= 50)
+        assert many == sorted(many, key=lambda a: -a.score)
+
+    def test_answers_do_not_overlap(self, tiny_encoder):
+        (answers,) = tiny_encoder.read(["Where?"], [TEXTS[2]], ReadingOptions(**SMALL))
+        ordered = sorted(spans(answers))
+        assert len(ordered) > 3
+        assert all(end <= start for (_, end), (start, _) in pairwise(ordered))
+
+    def test_a_span_seen_in_two_windows_is_one_answer(self, tiny_encoder):
+        options = ReadingOptions(
+            max_seq_length=24, stride=15, max_query_length=4, overlap_threshold=None, answers_per_seq=500
+        )
+        (answers,) = tiny_encoder.read(["Where?"], [TEXTS[2]], options)
+        assert len(answers) > 100
+        assert len(set(spans(answers))) == len(answers)
+
+    @pytest.mark.parametrize("place", [0.02, 0.3, 0.71, 0.999])
+    def test_planted_answer_is_found_anywhere_in_a_long_passage(self, tiny_encoder, monkeypatch, place):
+        words = ["water"] * 2000
+        words[int(place * 2000)] = "comets"
+        passage = " ".join(words)
+        target = tiny_encoder.tokenizer("comets", add_special_tokens=False)["input_ids"]
+        assert len(target) >= 1
+
+        def forward(batch, head):
+            length = max(len(t["input_ids"]) for t in batch)
+            starts, ends = torch.zeros(len(batch), length), torch.zeros(len(batch), length)
+            for row, tokens in enumerate(batch):
+                ids = tokens["input_ids"]
+                for i in range(len(ids)):
+                    if ids[i : i + len(target)] == target:
+                        starts[row, i] = ends[row, i + len(target) - 1] = 9.0
+            return {"start_logits": starts, "end_logits": ends, "relevance_logits": torch.ones(len(batch))}
+
+        monkeypatch.setattr(tiny_encoder, "_forward", forward)
+        (answers,) = tiny_encoder.read(["What?"], [passage], ReadingOptions())
+        assert answers[0].text == "comets"
+        assert answers[0].start == passage.index("comets")
+        assert answers[0].logit == pytest.approx(0.5 * 9.0 + 0.5 * 1.0)
+
+    def test_windows_cover_the_passage_and_share_the_stride(self, tiny_encoder):
+        options = ReadingOptions(max_seq_length=64, stride=20, max_query_length=8)
+        passage = "The Nile flows north through eleven countries. " * 40
+        _, windows, pairs = tiny_encoder._windows(["Where?"], [passage], options)
+        places = [[tuple(o) for o in w.offsets[1:] if o[1] > 8] for w in windows]
+        wanted = tiny_encoder.tokenizer(passage, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+        assert pairs == [0] * len(windows)
+        assert {o for w in places for o in w} >= {o for o in wanted if o[1] > 8}
+        for one, other in pairwise(places):
+            assert len(set(one) & set(other)) == 20
+
+    def test_two_megabytes_are_cut_into_windows_that_fit(self, tiny_encoder):
+        passage = ("The Nile flows north through eleven countries, and its water feeds them. " * 30_000)[:2_000_000]
+        tokens, windows, _ = tiny_encoder._windows(["Where?"], [passage], ReadingOptions())
+        assert max(len(t["input_ids"]) for t in tokens) == 384
+        assert max(int(w.offsets[:, 1].max()) for w in windows) >= len(passage) - 2
+        sizes = [len(t["input_ids"]) for t in tokens]
+        batches = length_bucketed_batches(sizes, token_budget=tiny_encoder.token_budget)
+        assert max(len(batch) for batch in batches) * 384 <= tiny_encoder.token_budget
+
+    def test_a_large_document_is_read_in_bounded_memory(self, tiny_encoder):
+        passage = ("The Nile flows north through eleven countries, and its water feeds them. " * 3000)[:150_000]
+        tracemalloc.start()
+        try:
+            (answers,) = tiny_encoder.read(["Where does the Nile flow?"], [passage])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert len(answers) == 20
+        assert all(passage[a.start : a.end] == a.text for a in answers)
+        assert peak < 200 * len(passage)  # an L x L score matrix would take gigabytes
+
+    def test_query_longer_than_the_limit_is_cut(self, tiny_encoder):
+        long = "what water flows north " * 100
+        clipped = tiny_encoder.clip_query(long, 12)
+        assert long.startswith(clipped)
+        assert len(tiny_encoder.tokenizer(clipped, add_special_tokens=False)["input_ids"]) == 12
+        options = ReadingOptions(**SMALL)
+        got, expected = tiny_encoder.read([long, clipped], [TEXTS[0]] * 2, options)
+        assert got
+        assert_same_answers(got, expected)
+
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(query=(UNICODE | TRICKY).map(lambda text: text * 5), limit=st.integers(1, 12))
+    def test_any_long_query_leaves_room_for_the_passage(self, tiny_encoder, byte_encoder, query, limit):
+        options = ReadingOptions(max_seq_length=limit + 5, stride=0, max_query_length=limit)
+        for encoder in (tiny_encoder, byte_encoder):
+            assert query.startswith(encoder.clip_query(query, limit))
+            assert encoder.read([query], ["one two three"], options)[0]
+
+    @pytest.mark.parametrize("passage", ["", " ", "\n\t \u3000"])
+    def test_blank_passages_have_no_answers(self, tiny_encoder, passage):
+        alone = tiny_encoder.read(["Who?"], [passage])
+        beside = tiny_encoder.read(["Who?"] * 3, [passage, TEXTS[0], passage])
+        assert alone == [[]]
+        assert [bool(answers) for answers in beside] == [False, True, False]
+
+    @pytest.mark.parametrize("query", ["", "  ", "\x00"])
+    def test_blank_queries_are_read_like_others(self, tiny_encoder, query):
+        (answers,) = tiny_encoder.read([query], [TEXTS[0]])
+        assert answers
+
+    def test_no_pairs(self, tiny_encoder):
+        assert tiny_encoder.read([], []) == []
+
+    def test_as_many_queries_as_passages(self, tiny_encoder):
+        with pytest.raises(ValueError, match="2 queries for 1 passages"):
+            tiny_encoder.read(["a", "b"], ["c"])
+
+    def test_scores_do_not_depend_on_the_company(self, family):
+        encoder = encoder_of(family)
+        queries = [f"{word} is it?" for word in ("Who", "What", "Where of all the places", "When", "Why", "How")]
+        every = {**SMALL, "max_answer_length": 4, "answers_per_seq": 5000, "overlap_threshold": None}
+        options = ReadingOptions(**every)
+        expected = encoder.read(queries, PASSAGES, options)
+        order = list(range(len(PASSAGES)))
+        random.Random(5).shuffle(order)
+        shuffled = encoder.read([queries[i] for i in order], [PASSAGES[i] for i in order], options)
+        for place, index in enumerate(order):
+            assert_same_answers(shuffled[place], expected[index])
+        for size in (1, 3):
+            for got, wanted in zip(
+                encoder.read(queries, PASSAGES, ReadingOptions(**every, max_batch_size=size)), expected, strict=True
+            ):
+                assert_same_answers(got, wanted)
+        for query, passage, wanted in zip(queries, PASSAGES, expected, strict=True):
+            assert_same_answers(encoder.read([query], [passage], options)[0], wanted)
+
+    def test_score_combines_span_and_relevance(self, tiny_encoder):
+        query, passage = "What are comets?", TEXTS[0]
+        tokens = tiny_encoder.tokenizer(query, passage, return_tensors="pt", return_offsets_mapping=True)
+        offsets = tokens.pop("offset_mapping")[0].tolist()
+        inside = [i for i, s in enumerate(tokens.sequence_ids(0)) if s == 1]
+        with torch.inference_mode():
+            outputs = tiny_encoder.model(**tokens, head="reading")
+        start, end = outputs["start_logits"][0], outputs["end_logits"][0]
+        for weight in (0.0, 0.4, 1.0):
+            options = ReadingOptions(passage_score_weight=weight, calibration_factor=0.3)
+            best = tiny_encoder.read([query], [passage], options)[0][0]
+            first = next(i for i in inside if offsets[i][0] == best.start)
+            last = next(i for i in inside if offsets[i][1] == best.end)
+            span = float(start[first] + end[last] - start[0] - end[0]) / 2
+            logit = (1 - weight) * span + weight * float(outputs["relevance_logits"][0])
+            assert best.logit == pytest.approx(logit, abs=1e-4)
+            assert best.score == pytest.approx(sigmoid(0.3 * logit), abs=1e-4)
+
+
+def test_eight_threads_get_what_one_gets(tiny_encoder):
+    options = ReadingOptions(**SMALL)
+
+    def work(_):
+        return (
+            tiny_encoder.encode_queries(TEXTS, max_length=16),
+            tiny_encoder.encode_passages(TEXTS, max_length=200),
+            tiny_encoder.read(["Who flew?"] * len(PASSAGES), PASSAGES, options),
+        )
+
+    queries, passages, answers = work(0)
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(work, range(24)):
+            np.testing.assert_array_equal(got[0], queries)
+            np.testing.assert_array_equal(got[1], passages)
+            assert got[2] == answers
+
+
+def test_a_single_text_is_refused_where_a_list_is_due(tiny_encoder):
+    with pytest.raises(TypeError, match="found a single str"):
+        tiny_encoder.encode_queries("Who?")
