@@ -1,0 +1,87 @@
+"""A small data set and recipes over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.data.jsonl import read_passages, read_questions
+from training.recipe import Recipe, checked
+
+FILLER = "Boats carry grain, salt and timber from one quiet harbour to the next in every season of the year. "
+PASSAGES = [
+    ("p0", "Nile", "The Nile flows north. John Speke reached Lake Victoria in 1858, and in 1858 he named it."),
+    ("p1", "Nile", "Lake Victoria feeds the White Nile; it was named after the queen (Victoria)."),
+    ("p2", "Nile", "Papyrus grows along the banks, and crocodiles rest there."),
+    ("p3", "Moon", "The Moon circles the Earth in 27.3 days. Galileo drew its mountains in 1609."),
+    ("p4", "Moon", "Apollo 11 landed in 1969; Michael Collins stayed in orbit."),
+    ("p5", "Moon", FILLER * 6 + "Far down the river stands the lighthouse of Pharos. " + FILLER * 2),
+    ("p6", "", "Untitled notes say that cheese was sold for 12% less."),
+]
+QUESTIONS = [
+    ("q0", "When did Speke reach the lake?", ["1858"], "p0"),
+    ("q1", "Who reached Lake Victoria?", ["John Speke", "Speke"], "p0"),
+    ("q2", "What feeds the White Nile?", ["Lake Victoria"], "p1"),
+    ("q3", "Which plant grows along the banks?", ["Papyrus"], "p2"),
+    ("q4", "What rests on the banks?", ["crocodiles"], "p2"),
+    ("q5", "How long does the Moon take?", ["27.3 days", "27.3"], "p3"),
+    ("q6", "Who drew the mountains?", ["Galileo"], "p3"),
+    ("q7", "Who stayed in orbit?", ["Michael Collins"], "p4"),
+    ("q8", "When was the landing?", ["1969"], "p4"),
+    ("q9", "What stands far down the river?", ["the lighthouse of Pharos"], "p5"),
+    ("q10", "How much less was paid?", ["12%"], "p6"),
+    ("q11", "Who built the pyramids?", [], "p2"),
+]
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    """Root of the data; the data set is the folder `mini` in it."""
+    folder = tmp_path / "data" / "mini"
+    folder.mkdir(parents=True)
+    passages = [{"id": i, "title": title, "text": text} for i, title, text in PASSAGES]
+    questions = [
+        {"id": i, "question": text, "answers": [{"text": a, "start": 0} for a in answers], "passage_id": passage}
+        for i, text, answers, passage in QUESTIONS
+    ]
+    for name, rows in (("passages", passages), ("questions", questions)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder.parent
+
+
+@pytest.fixture
+def make_task(data_root: Path, tiny_tokenizer: Any) -> Callable[..., Any]:
+    """Build a task over the small data set: `make_task(kind, seed=…, **options)`."""
+    questions = [question for question in read_questions(data_root / "mini") if question.answers]
+    passages = read_passages(data_root / "mini")
+
+    def make(kind: Any, seed: int = 1, **options: Any) -> Any:
+        return kind(kind.Options(**options), questions, passages, tiny_tokenizer, seed)
+
+    return make
+
+
+@pytest.fixture
+def make_recipe() -> Callable[..., Recipe]:
+    """Build a recipe for a tiny run: `make_recipe(encoder_folder, **changes)`."""
+
+    def make(encoder: Path, **changes: Any) -> Recipe:
+        values = {
+            "name": "tiny",
+            "encoder": str(encoder),
+            "data": "mini",
+            "steps": 2,
+            "bf16": False,
+            "learning_rate": 1e-3,
+            "tasks": {
+                "reading": {"batch_size": 4, "max_length": 48, "stride": 8, "max_query_length": 12},
+                "retrieval": {"batch_size": 3, "max_query_length": 16, "max_passage_length": 48},
+            },
+        }
+        return checked(Recipe, {**values, **changes})
+
+    return make

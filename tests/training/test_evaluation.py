@@ -1,0 +1,130 @@
+"""Figures of the evaluation, against values worked out by hand."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rom_haystack.inference import ReadingOptions
+from rom_haystack.metrics import exact_match, f1
+from rom_haystack.modeling import load_checkpoint
+from training.__main__ import app
+from training.data.jsonl import Passage, Question
+from training.evaluation import (
+    BM25Ranker,
+    DenseRanker,
+    answer_scores,
+    evaluate,
+    figure,
+    load_base,
+    markdown_table,
+    recall_scores,
+)
+from training.recipe import load_recipe
+from training.release import read_report, release, write_report
+
+TEXTS = ["The Nile flows north.", "Galileo drew the Moon in 1609.", "Papyrus grows along the banks."]
+
+
+@pytest.fixture
+def base_folder(tmp_path, tiny_model, tiny_tokenizer):
+    """Folder of the tiny model's plain encoder."""
+    copy.deepcopy(tiny_model.encoder).save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_dense_ranker_is_exact(tiny_encoder):
+    ranking = DenseRanker(tiny_encoder, TEXTS, progress=False).rank(["Who drew the Moon?", "papyrus"], 3)
+    scores = tiny_encoder.encode_queries(["Who drew the Moon?", "papyrus"]) @ tiny_encoder.encode_passages(TEXTS).T
+    assert ranking.tolist() == np.argsort(-scores, axis=1).tolist()
+
+
+def test_bm25_ranks_by_stems():
+    ranking = BM25Ranker(TEXTS).rank(["What did Galileo draw?", "growing papyrus"], 2)
+    assert ranking[:, 0].tolist() == [1, 2]
+
+
+def test_recall_and_mrr():
+    passages = [Passage(str(i), "", text) for i, text in enumerate(TEXTS)]
+    questions = [
+        Question("a", "?", ("1609",), "1"),
+        Question("b", "?", ("nile",), "0"),
+        Question("c", "?", ("x",), "0"),
+    ]
+    scores = recall_scores(questions, passages, np.array([[1, 0], [2, 0], [0, 1]]))
+    assert scores["recall@1"].tolist() == [1, 0, 0]
+    assert scores["MRR"].tolist() == [1, 0.5, 0]
+    assert "recall@5" not in scores  # two passages were ranked
+
+
+def test_answer_scores_take_the_best_answer_of_all_passages(tiny_encoder):
+    question = Question("a", "Who drew the Moon?", ("Galileo",), "1")
+    answers = [a for found in tiny_encoder.read([question.text] * 3, TEXTS, ReadingOptions()) for a in found]
+    best = max(answers, key=lambda answer: answer.logit).text
+    scores = answer_scores(tiny_encoder, [(question, TEXTS), (question, ["  "])])
+    assert scores["EM"].tolist() == [exact_match(best, question.answers), 0]
+    assert scores["F1"].tolist() == [f1(best, question.answers), 0]
+
+
+def test_figure_is_a_mean_with_a_bootstrap_interval():
+    values = np.repeat([0.0, 1.0], [25, 75])
+    result = figure(values, seed=1)
+    assert result == figure(values, seed=1)
+    assert result.mean == 75
+    error = 100 * np.sqrt(0.75 * 0.25 / 100)
+    assert result.low == pytest.approx(75 - 1.96 * error, abs=2)
+    assert result.high == pytest.approx(75 + 1.96 * error, abs=2)
+    assert str(figure(np.ones(3), seed=1)) == "100.0 (100.0–100.0)"
+
+
+def test_untuned_base_embeds_like_the_encoder_it_is(base_folder, tiny_encoder):
+    base = load_base(str(base_folder), "float32")
+    np.testing.assert_allclose(base.encode_passages(TEXTS), tiny_encoder.encode_passages(TEXTS), atol=1e-5)
+
+
+def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_recipe, tmp_path):
+    report = evaluate(
+        tiny_checkpoint,
+        data_root,
+        base=str(base_folder),
+        questions_in="mini",
+        passages_in=["mini"],
+        limit=8,
+        end_to_end_limit=4,
+        passage_count=2,
+    )
+    assert list(report["systems"]) == ["rom", "untuned base", "bm25"]
+    assert report["settings"]["question count"] == 8
+    assert report["systems"]["bm25"]["recall@5"].mean >= 75  # the words of the questions stand in the passages
+    assert {"recall@1", "MRR", "end-to-end EM", "reading F1"} <= set(report["systems"]["rom"])
+    write_report(report, tmp_path / "report.json")
+    assert read_report(tmp_path / "report.json") == report
+
+    recipe_path = tmp_path / "tiny.yaml"
+    recipe = make_recipe(base_folder)
+    release(tiny_checkpoint, tmp_path / "release", recipe, recipe_path, tmp_path / "report.json")
+    card = (tmp_path / "release" / "README.md").read_text(encoding="utf-8")
+    assert markdown_table(report["systems"]) in card
+    assert f"python -m training train {recipe_path.as_posix()}" in card
+    assert "seed 13" in card
+    assert "$" not in card
+    original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
+    for name, value in original.state_dict().items():
+        np.testing.assert_allclose(released.state_dict()[name], value, atol=1e-3)
+
+
+def test_evaluate_command_names_a_missing_model(data_root):
+    result = CliRunner().invoke(app, ["evaluate", "no-such-model", "--data", str(data_root)])
+    assert result.exit_code == 2
+    assert "No checkpoint 'no-such-model'" in " ".join(result.output.split())
+
+
+def test_recipe_of_the_bundled_checkpoint_is_valid():
+    recipe = load_recipe(Path(__file__).parents[2] / "training/recipes/rom-minilm-l6.yaml")
+    assert recipe.name == "rom-minilm-l6"
+    assert set(recipe.task_options) == {"reading", "retrieval"}

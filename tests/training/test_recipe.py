@@ -1,0 +1,114 @@
+"""Recipes are checked before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.errors import RecipeError
+from training.recipe import Recipe, load_recipe
+from training.tasks.reading import ReadingOptions
+from training.tasks.retrieval import RetrievalOptions
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+VALID = {"name": "a", "encoder": "b", "data": "c", "steps": 10, "tasks": {"reading": {}, "retrieval": None}}
+
+
+def write(folder: Path, values) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def test_defaults(tmp_path):
+    recipe = load_recipe(write(tmp_path, VALID))
+    assert recipe == Recipe(name="a", encoder="b", data="c", steps=10, tasks={"reading": {}, "retrieval": None})
+    assert recipe.task_options == {"reading": ReadingOptions(), "retrieval": RetrievalOptions()}
+    assert (recipe.schedule, recipe.seed, recipe.heads) == ("joint", 13, None)
+
+
+def test_task_options_are_read(tmp_path):
+    tasks = {"reading": {"weight": 2, "batch_size": 7, "negative_rate": 0.5}}
+    recipe = load_recipe(write(tmp_path, {**VALID, "tasks": tasks}))
+    assert recipe.task_options == {"reading": ReadingOptions(weight=2.0, batch_size=7, negative_rate=0.5)}
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("2", 2.0), ("1.5e-4", 1.5e-4), ("'0.5'", 0.5)])
+def test_numbers_as_yaml_writes_them(tmp_path, text, value):
+    recipe = load_recipe(write(tmp_path, yaml.safe_dump(VALID) + f"learning_rate: {text}\n"))
+    assert recipe.learning_rate == value
+    assert type(recipe.learning_rate) is float
+
+
+def test_overrides_replace_what_is_given(tmp_path):
+    recipe = load_recipe(write(tmp_path, VALID), steps=3, encoder=None)
+    assert (recipe.steps, recipe.encoder) == (3, "b")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
+def test_released_recipes_are_valid(path):
+    assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rat": 1}, r"'learning_rat' is unknown. Did you mean 'learning_rate'\?"),
+        ({"xyz": 1}, "'xyz' is unknown. Known keys: name, encoder, data"),
+        ({"task_options": {}}, "'task_options' is unknown"),
+        (
+            {"tasks": {"reading": {"negativ_rate": 1}}},
+            r"'tasks.reading.negativ_rate' .* mean 'tasks.reading.negative_rate'",
+        ),
+        ({"tasks": {"summary": {}}}, "'tasks.summary' is no known task; choose from reading, retrieval"),
+        ({"tasks": {}}, "'tasks' is empty"),
+        ({"tasks": ["reading"]}, r"'tasks' must be a mapping, found \['reading'\]"),
+        ({"tasks": {"reading": 3}}, "'tasks.reading' must be a mapping, found 3"),
+        ({"tasks": {"reading": {"batch_size": 0}}}, "A task's 'batch_size' is 0; it must be at least 1"),
+        ({"tasks": {"reading": {"weight": 0}}}, "A task's 'weight' is 0.0; it must be above 0"),
+        ({"tasks": {"reading": {"batch_size": 2.5}}}, "'tasks.reading.batch_size' must be of type int, found 2.5"),
+        ({"heads": "mean"}, "'heads' must be a mapping, found 'mean'"),
+        ({"schedule": "sometimes"}, "'schedule' is 'sometimes'; choose from joint, alternating"),
+        ({"steps": 0}, "'steps' is 0; it must be at least 1"),
+        ({"steps": True}, "'steps' must be of type int, found True"),
+        ({"steps": "many"}, "'steps' must be of type int, found 'many'"),
+        ({"steps": None}, "'steps' must be of type int, found None"),
+        ({"checkpoint_every": 0}, "'checkpoint_every' is 0"),
+        ({"learning_rate": 0}, "'learning_rate' is 0.0; it must be above 0"),
+        ({"learning_rate": "fast"}, "'learning_rate' must be a number, found 'fast'"),
+        ({"learning_rate": True}, "'learning_rate' must be of type float, found True"),
+        ({"bf16": "yes please"}, "'bf16' must be of type bool, found 'yes please'"),
+        ({"name": 5}, "'name' must be of type str, found 5"),
+        ({3: 4}, "'3' is unknown"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, changes, message):
+    with pytest.raises(RecipeError, match=f"Recipe key {message}" if message[0] == "'" else message) as error:
+        load_recipe(write(tmp_path, {**VALID, **changes}))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", VALID)
+def test_missing_keys_are_named(tmp_path, key):
+    with pytest.raises(RecipeError, match=f"Recipe key '{key}' is missing"):
+        load_recipe(write(tmp_path, {name: value for name, value in VALID.items() if name != key}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("tasks: [", "is not valid YAML"), ("- a\n- b", "must be a mapping of keys to values"), ("", "must be a mapping")],
+)
+def test_what_is_no_mapping(tmp_path, content, message):
+    path = write(tmp_path, content)
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(path)
+    assert str(path) in str(error.value)
+
+
+def test_files_that_can_not_be_read(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xfa")
+    for path, message in (("none.yaml", "can't be read"), (".", "can't be read"), ("binary.yaml", "not valid YAML")):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(tmp_path / path)

@@ -1,0 +1,201 @@
+"""Training runs, from recipe to loadable model, with every family of encoders."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import training.trainer as trainer_module
+from rom_haystack.inference import ReadingOptions, ROMEncoder
+from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint
+from training.errors import DataError, RecipeError
+from training.trainer import ROMTrainer, build_tasks, set_dropout, start_model, train
+
+RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
+
+
+def log_of(run):
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in RUNTIME} for line in lines]
+
+
+def weights_of(run):
+    return load_file(run / "model" / "model.safetensors")
+
+
+def dropping(config):
+    """Set every dropout of a configuration high."""
+    for name, value in vars(config).items():
+        if "dropout" in name and isinstance(value, int | float) and "classifier" not in name:
+            setattr(config, name, 0.5)
+    return config
+
+
+@pytest.fixture
+def bert_folder(tmp_path, tiny_model, tiny_tokenizer):
+    """Folder of a plain tiny BERT with its tokenizer."""
+    folder = tmp_path / "bert"
+    copy.deepcopy(tiny_model.encoder).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recipe, data_root, tmp_path):
+    run = tmp_path / "run"
+    folder = train(make_recipe(encoder_folder), data_root, run)
+    assert folder == run / "model"
+    assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".txt"}
+    encoder = ROMEncoder(*load_checkpoint(folder))
+    assert encoder.encode_queries(["Who?"]).shape == (1, 32)
+    options = ReadingOptions(max_seq_length=48, stride=8, max_query_length=8)
+    assert encoder.read(["Who flew?"], ["Three people flew."], options)[0]
+    logged = log_of(run)[0]
+    for metric in ("reading/span_loss", "reading/relevance_loss", "retrieval/bank_contrast", "retrieval/anchor"):
+        assert logged[metric] >= 0
+    before = load_file(encoder_folder / "model.safetensors")
+    after = {name.removeprefix("encoder."): value for name, value in weights_of(run).items()}
+    moved = {name for name in before if name in after and not torch.equal(before[name], after[name])}
+    assert moved
+    assert not any(name.startswith("embeddings.") for name in moved)
+
+
+def test_embeddings_are_trained_when_not_frozen(bert_folder, make_recipe, data_root, tmp_path):
+    train(make_recipe(bert_folder, freeze_embeddings=False), data_root, tmp_path / "run")
+    before = load_file(bert_folder / "model.safetensors")
+    after = weights_of(tmp_path / "run")
+    name = "embeddings.word_embeddings.weight"
+    assert not torch.equal(before[name], after[f"encoder.{name}"])
+
+
+@pytest.mark.parametrize("schedule", ["joint", "alternating"])
+def test_an_interrupted_run_continues_as_if_nothing_had_happened(
+    bert_folder, make_recipe, data_root, tmp_path, monkeypatch, schedule
+):
+    class Failing(ROMTrainer):
+        def training_step(self, *args, **kwargs):
+            if self.state.global_step == 3:
+                raise KeyboardInterrupt
+            return super().training_step(*args, **kwargs)
+
+    arguments = trainer_module.training_arguments
+
+    def log_every_step(*args):
+        made = arguments(*args)
+        made.logging_steps = 1
+        return made
+
+    monkeypatch.setattr(trainer_module, "training_arguments", log_every_step)
+    recipe = make_recipe(bert_folder, steps=4, checkpoint_every=2, dropout=0.1, schedule=schedule)
+    train(recipe, data_root, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "ROMTrainer", Failing)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, data_root, tmp_path / "parts")
+    assert (tmp_path / "parts" / "checkpoint-2").is_dir()
+    assert not (tmp_path / "parts" / "model").exists()
+    train(recipe, data_root, tmp_path / "parts")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    steps = [[e for e in log_of(tmp_path / name) if "loss" in e] for name in ("whole", "parts")]
+    assert len(steps[0]) == 4
+    assert steps[0] == steps[1]
+
+
+def test_a_run_may_stop_early_and_be_continued(bert_folder, make_recipe, data_root, tmp_path):
+    recipe = make_recipe(bert_folder, steps=3)
+    train(recipe, data_root, tmp_path / "whole", stop_after=9)
+    assert train(recipe, data_root, tmp_path / "parts", stop_after=1) is None
+    assert not (tmp_path / "parts" / "model").exists()
+    assert train(recipe, data_root, tmp_path / "parts") == tmp_path / "parts" / "model"
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_same_recipe_gives_the_same_model_and_another_seed_another(bert_folder, make_recipe, data_root, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(make_recipe(bert_folder, seed=seed), data_root, tmp_path / name)
+    a, b, c = (weights_of(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_bfloat16_and_other_heads(bert_folder, make_recipe, data_root, tmp_path):
+    heads = {"retrieval": {"pooling": "cls", "projection_dim": 8}, "reading": {}}
+    folder = train(make_recipe(bert_folder, bf16=True, heads=heads), data_root, tmp_path / "run")
+    model, _ = load_checkpoint(folder)
+    assert model.config.heads == heads
+    assert ROMEncoder(*load_checkpoint(folder)).embedding_dim == 8
+
+
+def test_one_task_alone(bert_folder, make_recipe, data_root, tmp_path):
+    recipe = make_recipe(bert_folder, tasks={"reading": {"batch_size": 2}}, heads={"reading": {}})
+    model, _ = load_checkpoint(train(recipe, data_root, tmp_path / "run"))
+    assert list(model.heads) == ["reading"]
+    assert not (tmp_path / "run" / "passage_bank.safetensors").exists()
+
+
+@pytest.mark.parametrize("attention", [None, "eager"])
+def test_without_dropout_training_mode_is_deterministic(family, attention):
+    config = dropping(family.config)
+    torch.manual_seed(1)
+    model = ROMModel(ROMConfig(encoder=config, attn_implementation=attention)).train()
+    batch = family.tokenizer(["Who flew to the moon?", "Comets"], padding=True, return_tensors="pt")
+    expected = attention or ("eager" if family.name == "mpnet" else "sdpa")
+    assert model.encoder.config._attn_implementation == expected
+
+    def run():
+        with torch.no_grad():
+            return model(**batch)["embedding"]
+
+    assert not torch.equal(run(), run())
+    set_dropout(model, 0.0)
+    assert torch.equal(run(), run())
+    trained = run()
+    model.eval()
+    torch.testing.assert_close(run(), trained, atol=1e-5, rtol=1e-5)
+    model.train()
+    set_dropout(model, 0.3)
+    assert not torch.equal(run(), run())
+
+
+@pytest.mark.parametrize("attention", [None, "eager"])
+def test_start_model_follows_the_recipe(family, encoder_folder, make_recipe, attention):
+    model = start_model(make_recipe(encoder_folder, attention=attention))
+    expected = attention or ("eager" if family.name == "mpnet" else "sdpa")
+    assert model.encoder.config._attn_implementation == expected
+    assert not any(p.requires_grad for p in model.get_input_embeddings().parameters())
+    assert all(p.requires_grad for p in model.heads.parameters())
+    thawed = start_model(make_recipe(encoder_folder, freeze_embeddings=False))
+    assert all(p.requires_grad for p in thawed.parameters())
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("encoder", ["no/such-encoder", "/no/such/folder"])
+    def test_missing_encoder(self, make_recipe, data_root, tmp_path, encoder):
+        with pytest.raises(RecipeError, match=f"'encoder' is '{encoder}', which can't be loaded"):
+            train(make_recipe(encoder), data_root, tmp_path / "run")
+
+    def test_unknown_head(self, bert_folder, make_recipe, data_root, tmp_path):
+        with pytest.raises(CheckpointError, match="Unknown head 'summary'"):
+            train(make_recipe(bert_folder, heads={"summary": {}}), data_root, tmp_path / "run")
+
+    def test_missing_data(self, bert_folder, make_recipe, data_root, tmp_path):
+        with pytest.raises(DataError, match=r"no passages\.jsonl\.gz or passages\.jsonl there"):
+            train(make_recipe(bert_folder, data="none"), data_root, tmp_path / "run")
+
+    def test_question_about_a_missing_passage(self, make_recipe, data_root, tiny_tokenizer):
+        path = data_root / "mini" / "questions.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace('"p4"', '"p99"'), encoding="utf-8")
+        with pytest.raises(DataError, match="question 'q7' names passage 'p99', which is missing"):
+            build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)
+
+    def test_no_question_with_an_answer(self, make_recipe, data_root, tiny_tokenizer):
+        path = data_root / "mini" / "questions.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").splitlines()[-1] + "\n", encoding="utf-8")
+        with pytest.raises(DataError, match="no question there has an answer"):
+            build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)

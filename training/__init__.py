@@ -1,0 +1,1 @@
+"""Training and evaluation of ROM models; run as `python -m training`."""

@@ -1,0 +1,98 @@
+"""Command line of the training module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.markup import escape
+
+from rom_haystack.modeling import CheckpointError
+from training.errors import DataError, RecipeError
+from training.evaluation import evaluate as run_evaluation
+from training.evaluation import markdown_table
+from training.recipe import load_recipe
+from training.release import release as write_release
+from training.release import write_report
+from training.trainer import train as run_training
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and evaluate ROM models.")
+console = Console(stderr=True)
+
+Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
+EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use instead of the recipe's encoder.")]
+
+
+@contextmanager
+def _mistakes_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RecipeError, DataError, CheckpointError) as error:
+        console.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (YAML).")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Run folder; an interrupted run there is continued.")],
+    encoder: EncoderOption = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps to train instead of the recipe's.")] = None,
+    stop_after: Annotated[int | None, typer.Option(help="Stop after this step, to be continued later.")] = None,
+) -> None:
+    """Train a model by a recipe and write it to OUTPUT/model."""
+    with _mistakes_explained():
+        folder = run_training(load_recipe(recipe, encoder=encoder, steps=steps), data, output, stop_after=stop_after)
+    console.print(f"Model written to {folder}" if folder else f"Stopped after step {stop_after}.", markup=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Checkpoint folder or bundled name.")],
+    data: Data,
+    base: Annotated[str | None, typer.Option(help="Folder or hub id of the untuned encoder to compare with.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of questions; default: all.")] = None,
+    end_to_end_limit: Annotated[int, typer.Option(help="Number of questions for the end-to-end figures.")] = 1000,
+    passages: Annotated[int, typer.Option(help="Passages read per question end to end.")] = 10,
+    dtype: Annotated[str, typer.Option(help="Type of the weights: float32 or bfloat16.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
+    report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
+) -> None:
+    """Print answer recall, reading and end-to-end figures beside BM25 and the untuned base."""
+    with _mistakes_explained():
+        result = run_evaluation(
+            model,
+            data,
+            base=base,
+            limit=limit,
+            end_to_end_limit=end_to_end_limit,
+            passage_count=passages,
+            dtype=dtype,
+            seed=seed,
+        )
+    if report:
+        write_report(result, report)
+    Console().print(Markdown(markdown_table(result["systems"])))
+
+
+@app.command()
+def release(
+    recipe: Annotated[Path, typer.Argument(help="Recipe that made the model.")],
+    model: Annotated[Path, typer.Option(help="Trained model, the folder RUN/model.")],
+    evaluation: Annotated[Path, typer.Option(help="JSON report of the evaluate command.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Write a publishable checkpoint: float16 weights, tokenizer and model card."""
+    with _mistakes_explained():
+        write_release(model, output, load_recipe(recipe), recipe, evaluation)
+    console.print(f"Release written to {output}", markup=False)
+
+
+if __name__ == "__main__":
+    app()

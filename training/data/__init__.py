@@ -1,0 +1,1 @@
+"""Question answering data, one module per format."""

@@ -1,0 +1,207 @@
+"""Evaluate retrieval, reading and both together, beside BM25 and the untuned base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import bm25s
+import numpy as np
+import Stemmer
+import torch
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+
+from rom_haystack.inference import ReadingOptions, ROMEncoder
+from rom_haystack.metrics import answer_tokens, exact_match, f1
+from rom_haystack.modeling import ROMModel, load_checkpoint
+from training.data.jsonl import Passage, Question, read_passages, read_questions
+
+CUTOFFS = (1, 5, 20, 100)
+
+#: Metric values of single questions, by metric name.
+Scores = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over questions with its 95% confidence interval, all in percent."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ({self.low:.1f}–{self.high:.1f})"
+
+
+class Ranker(Protocol):
+    """Anything that ranks the collection's passages for queries."""
+
+    def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
+        """Return `[len(queries), count]` row numbers of passages, best first."""
+        ...
+
+
+class DenseRanker:
+    """Exact search by inner product over the passages' embeddings."""
+
+    def __init__(self, encoder: ROMEncoder, texts: Sequence[str], *, progress: bool = True) -> None:
+        self.encoder = encoder
+        self.embeddings = encoder.encode_passages(texts, progress=progress)
+
+    def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
+        """Rank by inner product of the embeddings."""
+        scores = self.encoder.encode_queries(queries) @ self.embeddings.T
+        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        return np.take_along_axis(best, order, axis=1).astype(np.int64)
+
+
+class BM25Ranker:
+    """BM25 (k1 1.5, b 0.75) over stemmed words without English stop words."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.stemmer = Stemmer.Stemmer("english")
+        self.index = bm25s.BM25(k1=1.5, b=0.75)
+        self.index.index(self._tokens(texts), show_progress=False)
+
+    def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
+        """Rank by BM25 score."""
+        rows, _ = self.index.retrieve(self._tokens(queries), k=count, show_progress=False)
+        return np.asarray(rows, dtype=np.int64)
+
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        return bm25s.tokenize(list(texts), stopwords="en", stemmer=self.stemmer, show_progress=False)
+
+
+def evaluate(
+    model: Path,
+    data: Path,
+    *,
+    base: str | None = None,
+    questions_in: str = "squad/dev",
+    passages_in: Sequence[str] = ("squad/train", "squad/dev"),
+    limit: int | None = None,
+    end_to_end_limit: int = 1000,
+    passage_count: int = 10,
+    dtype: str = "float32",
+    seed: int = 13,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint.
+
+    Args:
+        model: Checkpoint folder or name.
+        data: Root folder of the data.
+        base: Folder or hub id of the untuned encoder to compare with; None leaves it out.
+        questions_in: Set of the questions, below `data`.
+        passages_in: Sets whose passages, without titles, make the collection.
+        limit: Number of questions, drawn by `seed`; None for all.
+        end_to_end_limit: Number of questions for the end-to-end figures, which read `passage_count` passages each.
+        passage_count: Passages read per question end to end.
+        dtype: Type of the weights (`float32`, `bfloat16`).
+        seed: Seed of the draws and of the bootstrap.
+
+    Returns:
+        `systems`: by system, its `Figure`s by metric; beside the `settings` that led to them.
+    """
+    encoder = ROMEncoder(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
+    rng = np.random.default_rng(seed)
+    collection = {p.text: p for name in passages_in for p in read_passages(data / name).values()}
+    passages = list(collection.values())
+    questions = [question for question in read_questions(data / questions_in) if question.answers]
+    if limit is not None and limit < len(questions):
+        questions = [questions[i] for i in sorted(rng.choice(len(questions), limit, replace=False))]
+    sample = sorted(rng.choice(len(questions), min(end_to_end_limit, len(questions)), replace=False).tolist())
+    texts = [passage.text for passage in passages]
+    rankers: dict[str, Callable[[], Ranker]] = {"rom": lambda: DenseRanker(encoder, texts)}
+    if base is not None:
+        rankers["untuned base"] = lambda: DenseRanker(load_base(base, dtype), texts)
+    rankers["bm25"] = lambda: BM25Ranker(texts)
+    gold = {p.id: p for p in read_passages(data / questions_in).values()}
+    results: dict[str, Scores] = {}
+    for name, build in rankers.items():
+        ranking = build().rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
+        results[name] = recall_scores(questions, passages, ranking)
+        read = [(questions[i], [texts[row] for row in ranking[i, :passage_count]]) for i in sample]
+        results[name] |= prefixed("end-to-end ", answer_scores(encoder, read))
+    results["rom"] |= prefixed("reading ", answer_scores(encoder, [(q, [gold[q.passage_id].text]) for q in questions]))
+    return {
+        "settings": {
+            "model": str(model),
+            "base": base,
+            "questions": questions_in,
+            "question count": len(questions),
+            "end-to-end question count": len(sample),
+            "passages": list(passages_in),
+            "passage count": len(passages),
+            "passages read end to end": passage_count,
+            "dtype": dtype,
+            "seed": seed,
+        },
+        "systems": {
+            name: {metric: figure(values, seed) for metric, values in scores.items()}
+            for name, scores in results.items()
+        },
+    }
+
+
+def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ranking: NDArray[np.int64]) -> Scores:
+    """Score answer recall: whether one of the first k passages holds an answer (Karpukhin et al., 2020, sec. 5.1)."""
+    tokens = [answer_tokens(passage.text) for passage in passages]
+    first_hits = np.full(len(questions), np.inf)
+    for row, question in enumerate(questions):
+        answers = [answer_tokens(answer) for answer in question.answers]
+        hits = (rank for rank, p in enumerate(ranking[row]) if any(answer in tokens[p] for answer in answers))
+        first_hits[row] = next(hits, np.inf)
+    recall = {f"recall@{k}": (first_hits < k).astype(float) for k in CUTOFFS if k <= ranking.shape[1]}
+    return recall | {"MRR": 1 / (1 + first_hits)}
+
+
+def answer_scores(encoder: ROMEncoder, read: Sequence[tuple[Question, Sequence[str]]]) -> Scores:
+    """Score the best answer (never "no answer") found in each question's passages by EM and F1."""
+    pairs = [(question.text, text) for question, texts in read for text in texts]
+    options = ReadingOptions(answers_per_seq=1)
+    found = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
+    scores = np.zeros((2, len(read)))
+    for row, (question, texts) in enumerate(read):
+        answers = [answer for _ in texts for answer in next(found)]
+        best = max(answers, key=lambda answer: answer.logit).text if answers else ""
+        scores[:, row] = exact_match(best, question.answers), f1(best, question.answers)
+    return {"EM": scores[0], "F1": scores[1]}
+
+
+def figure(values: NDArray[np.float64], seed: int, resamples: int = 1000) -> Figure:
+    """Summarise per-question values by their mean and a percentile bootstrap over questions."""
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Figure(*(round(100 * float(value), 2) for value in (values.mean(), low, high)))
+
+
+def load_base(name_or_path: str, dtype: str) -> ROMEncoder:
+    """Load a plain encoder as a retriever: mean pooling, unit length, no training."""
+    model = ROMModel.from_encoder(name_or_path, {"retrieval": {"pooling": "mean"}})
+    model.to(device=_device(), dtype=getattr(torch, dtype))
+    return ROMEncoder(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
+
+
+def markdown_table(systems: Mapping[str, Mapping[str, Figure]]) -> str:
+    """Lay out the figures with a row per metric and a column per system."""
+    metrics = list(dict.fromkeys(metric for figures in systems.values() for metric in figures))
+    lines = [f"| | {' | '.join(systems)} |", f"|---|{'---|' * len(systems)}"]
+    for metric in metrics:
+        cells = (str(figures[metric]) if metric in figures else "–" for figures in systems.values())
+        lines.append(f"| {metric} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def prefixed(prefix: str, scores: Scores) -> Scores:
+    """Put a prefix before every metric's name."""
+    return {prefix + metric: values for metric, values in scores.items()}
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,134 @@
+"""Recipes: everything that defines a training run, read from YAML and checked before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from training.errors import RecipeError
+from training.schedules import SCHEDULES
+from training.tasks import TASKS
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Args:
+        name: Name of the run and of the model it makes.
+        encoder: Folder or hub id of the pretrained encoder to start from.
+        data: Folder of the training data, below the `--data` option.
+        tasks: Options of each task by task name; see `training.tasks`.
+        steps: Number of optimizer steps.
+        heads: Heads of the model; None for one `retrieval` (mean pooling) and one `reading` head.
+        schedule: Name of the schedule, see `training.schedules`.
+        seed: Seed of weights, data order and sampling.
+        learning_rate: Peak learning rate, reached after warm-up, then falling linearly to 0.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+        weight_decay: AdamW's weight decay.
+        max_grad_norm: Gradient clipping.
+        freeze_embeddings: Keep the word and position embeddings as they are.
+        dropout: Dropout everywhere in the encoder; 0 lets attention take fast kernels on CPUs.
+        bf16: Train under bfloat16 autocast.
+        attention: Attention implementation of transformers (`sdpa`, `eager`); None for the fastest the encoder has.
+        checkpoint_every: Steps between resumable checkpoints.
+    """
+
+    name: str
+    encoder: str
+    data: str
+    tasks: dict[str, Any]
+    steps: int
+    heads: dict[str, Any] | None = None
+    schedule: str = "joint"
+    seed: int = 13
+    learning_rate: float = 1e-4
+    warmup_ratio: float = 0.06
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    freeze_embeddings: bool = True
+    dropout: float = 0.0
+    bf16: bool = True
+    attention: str | None = None
+    checkpoint_every: int = 200
+    task_options: dict[str, Any] = field(default_factory=dict, init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise RecipeError("Recipe key 'tasks' is empty; name at least one task.")
+        if self.schedule not in SCHEDULES:
+            raise RecipeError(f"Recipe key 'schedule' is '{self.schedule}'; choose from {', '.join(SCHEDULES)}.")
+        for key in ("steps", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise RecipeError(f"Recipe key '{key}' is {getattr(self, key)}; it must be at least 1.")
+        if self.learning_rate <= 0:
+            raise RecipeError(f"Recipe key 'learning_rate' is {self.learning_rate}; it must be above 0.")
+        for name, options in self.tasks.items():
+            if name not in TASKS:
+                raise RecipeError(f"Recipe key 'tasks.{name}' is no known task; choose from {', '.join(TASKS)}.")
+            self.task_options[name] = checked(TASKS[name].Options, options or {}, f"tasks.{name}.")
+
+
+def load_recipe(path: Path, **overrides: Any) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: A YAML file.
+        **overrides: Values that replace the file's; None leaves the file's value.
+
+    Raises:
+        RecipeError: The file is no YAML mapping, or a key is unknown, missing or of the wrong type.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"Recipe {path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"Recipe {path} must be a mapping of keys to values.")
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    return checked(Recipe, values)
+
+
+def checked(kind: type[Options], values: dict[str, Any], prefix: str = "") -> Options:
+    """Build the dataclass `kind` from a mapping, naming the key of whatever does not fit.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value has the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise RecipeError(f"Recipe key '{prefix.rstrip('.')}' must be a mapping, found {values!r}.")
+    known = {f.name: f for f in fields(kind) if f.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean '{prefix}{close[0]}'?" if close else f" Known keys: {', '.join(known)}."
+            raise RecipeError(f"Recipe key '{prefix}{key}' is unknown.{hint}")
+    for name, spec in known.items():
+        if name not in values and spec.default is MISSING and spec.default_factory is MISSING:
+            raise RecipeError(f"Recipe key '{prefix}{name}' is missing.")
+    hints = get_type_hints(kind)
+    return kind(**{key: _typed(value, hints[key], prefix + key) for key, value in values.items()})
+
+
+def _typed(value: Any, hint: Any, key: str) -> Any:
+    if get_origin(hint) is UnionType:  # of one type and None
+        return None if value is None else _typed(value, get_args(hint)[0], key)
+    if get_origin(hint) is dict and not isinstance(value, dict):
+        raise RecipeError(f"Recipe key '{key}' must be a mapping, found {value!r}.")
+    if hint is float and isinstance(value, str | int) and not isinstance(value, bool):
+        try:  # YAML reads 1e-4 as text
+            return float(value)
+        except ValueError:
+            raise RecipeError(f"Recipe key '{key}' must be a number, found {value!r}.") from None
+    if hint in (int, float, bool, str) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise RecipeError(f"Recipe key '{key}' must be of type {hint.__name__}, found {value!r}.")
+    return value

@@ -1,0 +1,66 @@
+"""Turn a finished run into a release: half-precision weights, tokenizer, and a model card with measured figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from rom_haystack.modeling import load_checkpoint, save_release
+from training.evaluation import Figure, markdown_table
+from training.recipe import Recipe
+
+_TEMPLATE = Path(__file__).parent / "model_card.md"
+
+
+def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, evaluation: Path) -> None:
+    """Write a checkpoint folder that can be published.
+
+    Args:
+        run_model: Trained model (`<run folder>/model`).
+        output: Folder to write; holds safetensors in float16, config, tokenizer and `README.md`, the model card.
+        recipe: The recipe that made the model.
+        recipe_path: Where the recipe stands, for the card's command.
+        evaluation: JSON written by `python -m training evaluate`.
+    """
+    model, tokenizer = load_checkpoint(run_model)
+    counts = model.parameter_counts()
+    save_release(model, tokenizer, output)
+    report = read_report(evaluation)
+    card = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        name=recipe.name,
+        encoder=recipe.encoder,
+        steps=recipe.steps,
+        seed=recipe.seed,
+        schedule=recipe.schedule,
+        recipe=recipe_path.as_posix(),
+        tasks=", ".join(recipe.tasks),
+        total=f"{counts['total'] / 1e6:.1f}",
+        shared=f"{counts['shared'] / 1e6:.1f}",
+        separate=f"{counts['three separate encoders'] / 1e6:.1f}",
+        table=markdown_table(report["systems"]),
+        **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in report["settings"].items()},
+    )
+    metadata = ModelCardData(
+        license="apache-2.0", base_model=recipe.encoder, language="en", pipeline_tag="question-answering"
+    )
+    ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{card}").save(output / "README.md")
+
+
+def write_report(report: dict[str, Any], path: Path) -> None:
+    """Write an evaluation as JSON."""
+    path.write_text(json.dumps(report, default=dataclasses.asdict, indent=2) + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read an evaluation back, figures included."""
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    report["systems"] = {
+        name: {metric: Figure(**values) for metric, values in figures.items()}
+        for name, figures in report["systems"].items()
+    }
+    return report

@@ -1,0 +1,240 @@
+"""A training run: recipe in, run folder with resumable checkpoints and a final model out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from rom_haystack.modeling import CheckpointError, ROMModel
+from training.data.jsonl import read_passages, read_questions
+from training.errors import DataError, RecipeError
+from training.recipe import Recipe
+from training.schedules import SCHEDULES, Plan
+from training.tasks import TASKS, Task
+from training.tasks.base import Features
+
+
+class StepDataset(Dataset):  # type: ignore[type-arg]
+    """Item i holds the features of every task that step i trains, as the schedule planned it."""
+
+    def __init__(self, tasks: Mapping[str, Task], plan: Plan) -> None:
+        self.tasks = tasks
+        self.plan = plan
+        self._numbers: list[dict[str, int]] = []
+        counts: dict[str, int] = defaultdict(int)
+        for active in plan:
+            self._numbers.append({name: counts[name] for name in active})
+            for name in active:
+                counts[name] += 1
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        features = {name: self.tasks[name].batch(number) for name, number in self._numbers[step].items()}
+        return {"features": features, "weights": self.plan[step]}
+
+
+class ROMTrainer(Trainer):
+    """Hugging Face's trainer over a plan of task batches, in the plan's order."""
+
+    def __init__(self, *args: Any, tasks: Mapping[str, Task], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tasks = tasks
+        self.model_accepts_loss_kwargs = False
+        self._metrics: dict[str, list[float]] = defaultdict(list)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 (the base class passes it)
+    ) -> Any:
+        """Add up the weighted losses of the step's tasks."""
+        total: Tensor | None = None
+        for name, features in inputs["features"].items():
+            loss, metrics = self.tasks[name].loss(model, features)  # type: ignore[arg-type]
+            weighted = inputs["weights"][name] * loss
+            total = weighted if total is None else total + weighted
+            for metric, value in metrics.items():
+                self._metrics[f"{name}/{metric}"].append(value)
+        return (total, {}) if return_outputs else total
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log the means of the tasks' metrics since the last time, beside the trainer's own figures."""
+        means = {name: round(sum(values) / len(values), 4) for name, values in self._metrics.items()}
+        self._metrics.clear()
+        super().log({**logs, **means}, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+class StopAfter(TrainerCallback):
+    """Write a checkpoint after a number of steps and stop there, to be continued later."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(
+        self,
+        _arguments: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Check the number of steps."""
+        if state.global_step == self.steps:
+            control.should_save = control.should_training_stop = True
+
+
+def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = None) -> Path | None:
+    """Run a recipe, continuing from the run folder's last checkpoint where there is one.
+
+    Args:
+        recipe: What to train.
+        data: Root folder of the data; `recipe.data` is looked up below it.
+        output: Run folder. Holds the recipe's checkpoints while training and the model at the end.
+        stop_after: Stop after this step with a checkpoint, as if the run had been interrupted there; None to finish.
+
+    Returns:
+        Folder of the trained model (`output/model`), with its tokenizer; None where `stop_after` came first.
+
+    Raises:
+        RecipeError: The recipe's encoder can't be loaded.
+        CheckpointError: The recipe names a head or head option that does not exist.
+        DataError: The data can't be used.
+    """
+    set_seed(recipe.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
+        model = start_model(recipe)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:  # what transformers raises for missing and unknown encoders
+        raise RecipeError(f"Recipe key 'encoder' is '{recipe.encoder}', which can't be loaded: {error}") from error
+    tasks = build_tasks(recipe, data / recipe.data, tokenizer)
+    arguments = training_arguments(recipe, output)
+    model.to(arguments.device)
+    for task in tasks.values():
+        task.prepare(model, output)
+    weights = {name: options.weight for name, options in recipe.task_options.items()}
+    plan = SCHEDULES[recipe.schedule](weights, recipe.steps * arguments.world_size, recipe.seed)
+    trainer = ROMTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=StepDataset(tasks, plan),
+        data_collator=_only_item,
+        processing_class=tokenizer,
+        tasks=tasks,
+        callbacks=[StopAfter(stop_after)] if stop_after is not None else None,
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    if trainer.state.global_step < recipe.steps:
+        return None
+    return save_run(trainer, model, tokenizer, output)
+
+
+def start_model(recipe: Recipe) -> ROMModel:
+    """Load the recipe's encoder, put fresh heads on it, set dropout and freeze what stays."""
+    model = ROMModel.from_encoder(recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention)
+    set_dropout(model, recipe.dropout)
+    if recipe.freeze_embeddings:
+        embeddings = getattr(model.encoder, "embeddings", model.get_input_embeddings())
+        embeddings.requires_grad_(requires_grad=False)
+    return model
+
+
+def set_dropout(model: ROMModel, probability: float) -> None:
+    """Set every dropout in the model, those inside fused attention included."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        for attribute in ("dropout_prob", "attention_dropout"):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, probability)
+
+
+def build_tasks(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task]:
+    """Create the recipe's tasks over the data in `folder`.
+
+    Raises:
+        DataError: The data can't be read, or no question can be trained on.
+    """
+    passages = read_passages(folder)
+    questions = [question for question in read_questions(folder) if question.answers]
+    if not questions:
+        raise DataError(f"{folder}: no question there has an answer, so there is nothing to train on.")
+    for question in questions:
+        if question.passage_id not in passages:
+            raise DataError(
+                f"{folder}: question '{question.id}' names passage '{question.passage_id}', which is missing."
+            )
+    return {
+        name: TASKS[name](options, questions, passages, tokenizer, recipe.seed)
+        for name, options in recipe.task_options.items()
+    }
+
+
+def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
+    """Translate a recipe into the trainer's settings; uses a GPU where there is one."""
+    return TrainingArguments(
+        output_dir=str(output),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=1,  # one item of StepDataset is a whole step
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(recipe.warmup_ratio * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=recipe.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        save_steps=recipe.checkpoint_every,
+        save_total_limit=2,
+        logging_steps=min(20, recipe.steps),
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        report_to=[],
+    )
+
+
+def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> Path:
+    """Write the model, its tokenizer and the log of the run, the model last and at once."""
+    with (output / "metrics.jsonl").open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+    final, partial = output / "model", output / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return final
+
+
+def _only_item(items: list[dict[str, Any]]) -> dict[str, Features]:
+    return items[0]
