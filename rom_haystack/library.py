@@ -1,0 +1,563 @@
+"""A folder of files as a searchable library: its index on disk, brought up to date file by file."""
+
+import hashlib
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from haystack import Document
+from haystack.dataclasses import ByteStream
+from haystack.document_stores.errors import DocumentStoreError
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.utils import ComponentDevice
+
+from rom_haystack.components import ROMDocumentEmbedder
+from rom_haystack.files import UnreadableSourceError, displayable, mime_type_of
+from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
+from rom_haystack.pipelines import ROMFileConverter
+
+#: Version of the index layout this code writes, and the newest it reads.
+FORMAT_VERSION = 1
+
+#: Bytes of the largest file that is read.
+MAX_FILE_SIZE = 50 * 1024 * 1024
+
+_MANIFEST = "manifest.json"
+_LOCK = "lock"
+_PASSAGES = "passages-"
+# Passages embedded and written together: whole files, until there are this many.
+_GROUP = 64
+# A file changed within this time of being looked at may change again without a new time stamp (some file systems
+# count in steps of two seconds).
+_TIMESTAMP_STEP_NS = 2_000_000_000
+
+
+class LibraryError(ValueError):
+    """A library can't be opened or updated; the message says why and what to do."""
+
+
+@dataclass
+class FileEntry:
+    """What the index knows of one file.
+
+    Attributes:
+        size: Bytes.
+        mtime_ns: Time of the last change, in nanoseconds; 0 where it can't be trusted yet.
+        sha256: Hash of the content.
+        ids: The file's passages in the store.
+        reason: Why there are none; None for a file that was read.
+    """
+
+    size: int
+    mtime_ns: int
+    sha256: str
+    ids: list[str] = field(default_factory=list)
+    reason: str | None = None
+
+
+@dataclass
+class Manifest:
+    """The table of contents of an index. What it names is what the index holds; it is replaced last.
+
+    Attributes:
+        folder: The folder of documents.
+        model: The model that embedded them, as it was asked for.
+        fingerprint: Hash of the model's files.
+        settings: How files were cut into passages.
+        generation: Number of times that the store was saved.
+        files: By path in the folder, with `/`.
+        format_version: Layout of the index.
+    """
+
+    folder: str
+    model: str
+    fingerprint: str
+    settings: dict[str, Any]
+    generation: int = 0
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def store_file(self) -> str:
+        """Name of the file with the passages of this generation."""
+        return f"{_PASSAGES}{self.generation}.json"
+
+
+@dataclass
+class UpdateReport:
+    """What an update did.
+
+    Attributes:
+        added: Files that were new.
+        replaced: Files whose content had changed.
+        removed: Files that are gone, or that can't be read any more.
+        unchanged: Files whose passages were kept as they were.
+        skipped: Files without passages, each with the reason.
+        passages: Passages in the index now.
+        rebuilt: Why the index was made anew; None where it was only brought up to date.
+    """
+
+    added: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    passages: int = 0
+    rebuilt: str | None = None
+
+
+@dataclass
+class _Found:
+    """A file in the folder, as it was when it was looked at."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass
+class _Plan:
+    """What separates the index from the folder."""
+
+    changed: dict[str, _Found] = field(default_factory=dict)
+    touched: dict[str, FileEntry] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.changed or self.touched or self.gone)
+
+
+#: Called after each file of an update: files done, files to do, name of the file.
+Progress = Callable[[int, int, str], None]
+
+
+class Library:
+    """A folder of documents with its index on disk.
+
+    The documents' folder is only read. The index (a manifest and the document store) lies in a folder of its own and
+    always is one complete state: an update that is killed leaves the one before, and one that is interrupted (Ctrl-C)
+    keeps the files it had finished.
+
+    ```python
+    from rom_haystack.library import Library
+
+    library = Library("docs")
+    report = library.update()
+    store = library.store
+    ```
+
+    Args:
+        folder: The documents.
+        index: Where the index lies. None for a folder of the user's cache (`ROM_HOME`, else the system's cache), by
+            documents folder and model.
+        model: Bundled name, folder or hub id of a ROM checkpoint.
+        device: Where the model runs; None picks the machine's default.
+        split_length: Most words per passage.
+        split_overlap: Words that neighbouring passages share.
+
+    Raises:
+        LibraryError: `folder` is no folder, or `index` can't be one.
+        CheckpointError: The model can't be found.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        index: str | Path | None = None,
+        model: str = DEFAULT_CHECKPOINT,
+        device: ComponentDevice | None = None,
+        split_length: int = 120,
+        split_overlap: int = 0,
+    ) -> None:
+        self.folder = _existing_folder(folder)
+        self.model = model
+        self.device = device
+        self.settings = {"split_length": split_length, "split_overlap": split_overlap}
+        self._fingerprint = model_fingerprint(resolve_checkpoint(model))
+        self.index = (
+            Path(index).expanduser().absolute() if index is not None else default_index(self.folder, self._fingerprint)
+        )
+        self._check_index()
+        self._converter: ROMFileConverter | None = None
+        self._embedder: ROMDocumentEmbedder | None = None
+        self._store: InMemoryDocumentStore | None = None
+
+    @property
+    def store(self) -> InMemoryDocumentStore:
+        """The document store with the passages of the last update, read from disk when it is first asked for."""
+        if self._store is None:
+            self._store = self._open()[1]
+        return self._store
+
+    def update(self, progress: Progress | None = None) -> UpdateReport:
+        """Bring the index up to date with the folder; only what changed is converted and embedded.
+
+        Files are compared by size and time, and by content where those differ. Hidden files and folders are left out.
+
+        Args:
+            progress: Called after each new or changed file.
+
+        Returns:
+            What was done.
+
+        Raises:
+            LibraryError: The index belongs to another folder, is of a newer version, can't be written, or is being
+                updated by another process.
+        """
+        found, unreadable = scan(self.folder)
+        manifest, store, rebuilt = self._open()
+        plan = _compare(found, unreadable, manifest)
+        if plan.empty:
+            self._store = store
+        else:
+            with self._locked():
+                manifest, store, rebuilt = self._open()  # another process may have been here
+                plan = _compare(found, unreadable, manifest)
+                added = [name for name in plan.changed if name not in manifest.files]
+                self._store = store
+                self._apply(plan, manifest, progress)
+                return _report(plan, manifest, store, added, rebuilt)
+        return _report(plan, manifest, store, [], rebuilt)
+
+    def _apply(self, plan: _Plan, manifest: Manifest, progress: Progress | None) -> None:
+        """Carry out a plan on the store and the manifest, and save both."""
+        before = _ids(manifest)
+        try:
+            manifest.files.update(plan.touched)
+            for name in plan.gone:
+                self.store.delete_documents(manifest.files.pop(name).ids)
+            self._index(plan, manifest, progress)
+        finally:
+            self._save(manifest, store_changed=_ids(manifest) != before)
+
+    def _index(self, plan: _Plan, manifest: Manifest, progress: Progress | None) -> None:
+        group: dict[str, tuple[FileEntry, list[Document]]] = {}
+        for done, (name, file) in enumerate(plan.changed.items(), start=1):
+            try:
+                group[name] = self._convert(name, file)
+            except OSError as error:  # gone or locked since it was looked at
+                plan.skipped[name] = _reason(error)
+                if name in manifest.files:
+                    self.store.delete_documents(manifest.files.pop(name).ids)
+            if sum(len(documents) for _, documents in group.values()) >= _GROUP or done == len(plan.changed):
+                self._write(group, manifest)
+                group.clear()
+            if progress is not None:
+                progress(done, len(plan.changed), displayable(name))
+
+    def _convert(self, name: str, file: _Found) -> tuple[FileEntry, list[Document]]:
+        if self._converter is None:
+            self._converter = ROMFileConverter(**self.settings)
+        data = file.path.read_bytes()
+        source = ByteStream(data, meta={"file_path": displayable(name)}, mime_type=mime_type_of(name))
+        result = self._converter.run(sources=[source])
+        entry = FileEntry(file.size, _settled(file.mtime_ns), hashlib.sha256(data).hexdigest())
+        entry.ids = [document.id for document in result["documents"]]
+        entry.reason = next(iter(result["skipped"].values()), None)
+        return entry, result["documents"]
+
+    def _write(self, group: dict[str, tuple[FileEntry, list[Document]]], manifest: Manifest) -> None:
+        """Embed a group of files, then exchange their old passages for the new."""
+        documents = [document for _, documents in group.values() for document in documents]
+        if documents:
+            if self._embedder is None:
+                self._embedder = ROMDocumentEmbedder(
+                    model=self.model, device=self.device, meta_fields_to_embed=["title"], progress_bar=False
+                )
+            documents = self._embedder.run(documents)["documents"]
+        for name, (entry, _) in group.items():
+            if name in manifest.files:
+                self.store.delete_documents(manifest.files[name].ids)
+            manifest.files[name] = entry
+        self.store.write_documents(documents, policy=DuplicatePolicy.OVERWRITE)
+
+    def _open(self) -> tuple[Manifest, InMemoryDocumentStore, str | None]:
+        """Read the index, or begin a new one where there is none that can be used; then also say why."""
+        fresh = Manifest(str(self.folder), self.model, self._fingerprint, self.settings)
+        manifest = self._read_manifest()
+        if manifest is None:
+            damaged = (self.index / _MANIFEST).exists()
+            return fresh, _new_store(), "the index was damaged" if damaged else None
+        fresh.generation = manifest.generation
+        if (manifest.fingerprint, manifest.settings) != (self._fingerprint, self.settings):
+            what = "another model" if manifest.fingerprint != self._fingerprint else "other settings"
+            return fresh, _new_store(), f"the index was made with {what}"
+        try:
+            return manifest, _load_store(self.index / manifest.store_file, manifest), None
+        except (DocumentStoreError, FileNotFoundError, ValueError, KeyError, TypeError):
+            again = self._read_manifest()
+            if again is not None and again.generation != manifest.generation:
+                return self._open()  # another process replaced the index while it was being read
+            return fresh, _new_store(), "the index was damaged"
+
+    def _read_manifest(self) -> Manifest | None:
+        try:
+            raw = json.loads((self.index / _MANIFEST).read_text(encoding="utf-8"))
+            version = raw["format_version"]
+            if version > FORMAT_VERSION:
+                raise LibraryError(
+                    f"The index in {self.index} has format version {version}; this version of rom-haystack reads up to "
+                    f"{FORMAT_VERSION}. Update rom-haystack, or choose another place with index (--index)."
+                )
+            manifest = Manifest(**{**raw, "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()}})
+        except LibraryError:
+            raise
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise LibraryError(f"The index in {self.index} {_reason(error)}.") from error
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        if manifest.folder != str(self.folder):
+            raise LibraryError(
+                f"The index in {self.index} belongs to another folder, {manifest.folder}. Choose another place with "
+                "index (--index), or delete that index if it isn't needed any more."
+            )
+        return manifest
+
+    def _save(self, manifest: Manifest, *, store_changed: bool) -> None:
+        """Save the store under a new name, then the manifest that names it, then drop older stores."""
+        try:
+            if store_changed or not (self.index / manifest.store_file).exists():
+                manifest.generation += 1
+                _save_store(self.store, self.index / manifest.store_file)
+            _replace(self.index / _MANIFEST, json.dumps(asdict(manifest), indent=1))
+            for path in self.index.glob(f"{_PASSAGES}*"):
+                if path.name != manifest.store_file:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LibraryError(f"The index in {self.index} can't be written: {error.strerror or error}.") from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.index.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.index / _LOCK, timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise LibraryError(
+                f"Another process is updating the index in {self.index}. Try again when it has finished."
+            ) from None
+        except OSError as error:
+            raise LibraryError(
+                f"The index in {self.index} can't be written ({error.strerror or error}). Choose another place with "
+                "index (--index), or set ROM_HOME."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _check_index(self) -> None:
+        if not self.index.exists():
+            return
+        if not self.index.is_dir():
+            raise LibraryError(f"{self.index} is a file; an index is a folder. Choose another place for it.")
+        strangers = [p.name for p in self.index.iterdir() if not p.name.startswith((_MANIFEST, _LOCK, _PASSAGES))]
+        if strangers and not (self.index / _MANIFEST).exists():
+            raise LibraryError(
+                f"{self.index} holds other files ({strangers[0]}, …) and no index. Choose an empty or a new folder."
+            )
+
+
+def scan(folder: Path) -> tuple[dict[str, _Found], dict[str, str]]:
+    """Find the files of a folder that can be indexed.
+
+    Hidden files and folders are left out; links to folders are followed, each folder once.
+
+    Returns:
+        Files by their path in the folder, sorted, and reasons by path for files of a supported kind that can't be read.
+    """
+    found: dict[str, _Found] = {}
+    unreadable: dict[str, str] = {}
+    seen: set[tuple[int, int]] = set()
+
+    def walk(directory: Path) -> None:
+        status = directory.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        # Links last, so that a folder is known by its own name where it has one here.
+        for path in sorted(directory.iterdir(), key=lambda p: (p.is_symlink(), p.name)):
+            if path.name.startswith("."):
+                continue
+            name = path.relative_to(folder).as_posix()
+            try:
+                if path.is_dir():
+                    walk(path)
+                elif mime_type_of(path) is not None:
+                    found[name] = _look_at(path)
+            except OSError as error:
+                unreadable[name] = _reason(error)
+            except UnreadableSourceError as error:
+                unreadable[name] = str(error)
+
+    try:
+        walk(folder)
+    except OSError as error:
+        raise LibraryError(f"The folder {folder} {_reason(error)}.") from error
+    return dict(sorted(found.items())), unreadable
+
+
+def model_fingerprint(checkpoint: Path) -> str:
+    """Hash the files that make a model what it is: configuration, vocabulary and weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(checkpoint.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".txt", ".model"):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, hashlib.blake2b).digest())
+    return digest.hexdigest()
+
+
+def default_index(folder: Path, fingerprint: str) -> Path:
+    """Place the index of a folder in the user's cache: `ROM_HOME` if it is set, else the system's cache folder."""
+    digest = hashlib.blake2b(os.fsencode(folder) + b"\0" + fingerprint.encode(), digest_size=12)
+    return cache_home() / digest.hexdigest()
+
+
+def cache_home() -> Path:
+    """Folder of all indexes that have no place of their own."""
+    if home := os.environ.get("ROM_HOME"):
+        return Path(home).expanduser().absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "rom_haystack"
+
+
+def _existing_folder(folder: str | Path) -> Path:
+    path = Path(folder).expanduser()
+    if not path.exists():
+        raise LibraryError(f"There is no folder '{folder}'.")
+    if not path.is_dir():
+        raise LibraryError(f"'{folder}' is a file; give the folder that it is in.")
+    return path.resolve()
+
+
+def _look_at(path: Path) -> _Found:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableSourceError("is no regular file")
+    if status.st_size > MAX_FILE_SIZE:
+        size, limit = (f"{value / 1024 / 1024:.0f} MB" for value in (status.st_size, MAX_FILE_SIZE))
+        raise UnreadableSourceError(f"is too large: {size}, and the limit is {limit}; split it into smaller files")
+    path.open("rb").close()
+    return _Found(path, status.st_size, status.st_mtime_ns)
+
+
+def _compare(found: dict[str, _Found], unreadable: dict[str, str], manifest: Manifest) -> _Plan:
+    plan = _Plan(skipped=dict(unreadable), gone=[name for name in manifest.files if name not in found])
+    for name, file in found.items():
+        entry = manifest.files.get(name)
+        if entry is None:
+            plan.changed[name] = file
+            continue
+        if (entry.size, entry.mtime_ns) != (file.size, file.mtime_ns):
+            if file.size != entry.size or not _has_hash(file.path, entry.sha256):
+                plan.changed[name] = file
+                continue
+            settled = _settled(file.mtime_ns)
+            if settled != entry.mtime_ns:
+                plan.touched[name] = FileEntry(file.size, settled, entry.sha256, entry.ids, entry.reason)
+        if entry.reason is None:
+            plan.unchanged.append(name)
+        else:
+            plan.skipped[name] = entry.reason
+    return plan
+
+
+def _report(
+    plan: _Plan, manifest: Manifest, store: InMemoryDocumentStore, added: list[str], rebuilt: str | None
+) -> UpdateReport:
+    skipped = plan.skipped | {
+        name: manifest.files[name].reason or "" for name in plan.changed if name in manifest.files
+    }
+    skipped = {name: reason for name, reason in skipped.items() if reason}
+    read = [name for name in plan.changed if name not in skipped]
+    return UpdateReport(
+        added=[displayable(name) for name in read if name in added],
+        replaced=[displayable(name) for name in read if name not in added],
+        removed=[displayable(name) for name in plan.gone],
+        unchanged=[displayable(name) for name in plan.unchanged],
+        skipped=sorted((displayable(name), reason) for name, reason in skipped.items()),
+        passages=store.count_documents(),
+        rebuilt=rebuilt,
+    )
+
+
+def _settled(mtime_ns: int) -> int:
+    """Return a time stamp that a later change is sure to alter; 0, which no file has, where this one might stay."""
+    return mtime_ns if mtime_ns < time.time_ns() - _TIMESTAMP_STEP_NS else 0
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:  # gone since it was looked at; the attempt to index it will say so
+        return False
+
+
+def _ids(manifest: Manifest) -> list[str]:
+    return [passage for entry in manifest.files.values() for passage in entry.ids]
+
+
+def _reason(error: OSError) -> str:
+    return f"can't be read: {error.strerror or error}"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that it is there in full or not at all, power cuts included."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    if sys.platform != "win32":  # Windows can't open folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+# What follows is all that depends on the kind of document store.
+
+
+def _new_store() -> InMemoryDocumentStore:
+    return InMemoryDocumentStore(embedding_similarity_function="dot_product", shared=False)
+
+
+def _load_store(path: Path, manifest: Manifest) -> InMemoryDocumentStore:
+    """Read a store and check that it holds what the manifest says."""
+    if not manifest.generation:
+        return _new_store()
+    store = InMemoryDocumentStore.load_from_disk(str(path))
+    if sorted(store.storage) != sorted(set(_ids(manifest))):
+        raise ValueError("the store does not hold what the manifest says")
+    return store
+
+
+def _save_store(store: InMemoryDocumentStore, path: Path) -> None:
+    new = path.with_name(f"{path.name}.new")
+    store.save_to_disk(str(new))
+    with new.open("rb+") as file:
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,0 +1,313 @@
+"""Ready super-components: files to passages, files to a document store, a question to quoted answers."""
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from haystack import Document, Pipeline, super_component
+from haystack.components.joiners import DocumentJoiner
+from haystack.components.retrievers import InMemoryEmbeddingRetriever
+from haystack.components.retrievers.types import EmbeddingRetriever
+from haystack.components.routers import FileTypeRouter
+from haystack.components.writers import DocumentWriter
+from haystack.core.component import Component
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.document_stores.types import DocumentStore, DuplicatePolicy
+from haystack.utils import ComponentDevice
+
+from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
+from rom_haystack.modeling import DEFAULT_CHECKPOINT
+from rom_haystack.passages import PassageSplitter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from haystack.dataclasses import ByteStream
+
+
+@super_component
+class ROMFileConverter:
+    """Convert files (txt, md, html, pdf, docx) to passages: read, convert, split.
+
+    Passages have the meta fields `title` (first Markdown heading, HTML title, else the file's name), `file_path`,
+    `mime_type`, `source_id`, `split_id`, `split_idx_start` and, where the file has pages, `page_number`.
+
+    Inputs: `sources` (paths or byte streams) with `meta` (one dictionary for all, or a list of one each), and
+    `documents`, which are split if they are too long and else stay as they are.
+    Outputs: `documents` (the passages), and `skipped`: by name, the reason why a source could not be read. The rest
+    goes on without it.
+
+    ```python
+    from rom_haystack.pipelines import ROMFileConverter
+
+    passages = ROMFileConverter().run(sources=["README.md"])["documents"]
+    ```
+
+    Args:
+        split_length: Most words per passage.
+        split_overlap: Words that neighbouring passages share.
+
+    Raises:
+        ValueError: A length is out of range.
+    """
+
+    def __init__(self, split_length: int = 120, split_overlap: int = 0) -> None:
+        self.split_length = split_length
+        self.split_overlap = split_overlap
+        converters = _converters()
+        pipeline = Pipeline()
+        pipeline.add_component("reader", SourceReader())
+        pipeline.add_component("router", FileTypeRouter(mime_types=list(converters)))
+        pipeline.add_component("joiner", DocumentJoiner(sort_by_score=False))
+        pipeline.add_component("splitter", PassageSplitter(split_length=split_length, split_overlap=split_overlap))
+        pipeline.connect("reader.streams", "router.sources")
+        for mime_type, (name, converter) in converters.items():
+            pipeline.add_component(name, converter)
+            pipeline.connect(f"router.{mime_type}", f"{name}.sources")
+            pipeline.connect(f"{name}.documents", "joiner.documents")
+        pipeline.connect("reader.documents", "joiner.documents")
+        pipeline.connect("joiner.documents", "splitter.documents")
+        pipeline.connect("reader.streams", "splitter.streams")
+        pipeline.connect("reader.skipped", "splitter.skipped")
+        self.pipeline = pipeline
+        self.input_mapping = {
+            "sources": ["reader.sources"],
+            "meta": ["reader.meta"],
+            "documents": ["reader.documents"],
+        }
+        self.output_mapping = {"splitter.documents": "documents", "splitter.skipped": "skipped"}
+
+    if TYPE_CHECKING:
+
+        def run(  # noqa: D102 (the decorator makes the real one)
+            self,
+            *,
+            sources: list[str | Path | ByteStream] | None = None,
+            meta: dict[str, Any] | list[dict[str, Any]] | None = None,
+            documents: list[Document] | None = None,
+        ) -> dict[str, Any]: ...
+
+
+@super_component
+class ROMIndexer:
+    """Index files and documents: read, convert, split, embed, write.
+
+    Passages that the store has already are overwritten, so indexing the same twice changes nothing.
+
+    ```python
+    from haystack.document_stores.in_memory import InMemoryDocumentStore
+    from rom_haystack import ROMIndexer
+
+    store = InMemoryDocumentStore()
+    written = ROMIndexer(store).run(sources=["README.md"])["documents_written"]
+    ```
+
+    Inputs and `skipped` are those of `ROMFileConverter`; `documents_written` counts passages.
+
+    Args:
+        document_store: Where the passages go. Embeddings are unit length: set other stores to dot product or cosine.
+        model: Bundled name, folder or hub id of a ROM checkpoint.
+        device: Where the model runs; None picks the machine's default.
+        split_length: Most words per passage.
+        split_overlap: Words that neighbouring passages share; see `PassageSplitter` for why the default is none.
+        batch_size: Most passages per forward pass.
+        max_seq_length: Tokens per passage, title counted; what is longer is cut for embedding (never for reading).
+            None for 256.
+        progress_bar: Show a progress bar while embedding.
+
+    Raises:
+        ValueError: A length is out of range.
+    """
+
+    def __init__(
+        self,
+        document_store: DocumentStore,
+        model: str = DEFAULT_CHECKPOINT,
+        device: ComponentDevice | None = None,
+        split_length: int = 120,
+        split_overlap: int = 0,
+        batch_size: int = 32,
+        max_seq_length: int | None = None,
+        progress_bar: bool = False,
+    ) -> None:
+        self.document_store = document_store
+        self.model = model
+        self.device = device
+        self.split_length = split_length
+        self.split_overlap = split_overlap
+        self.batch_size = batch_size
+        self.max_seq_length = max_seq_length
+        self.progress_bar = progress_bar
+        pipeline = Pipeline()
+        pipeline.add_component("converter", ROMFileConverter(split_length=split_length, split_overlap=split_overlap))
+        pipeline.add_component(
+            "embedder",
+            ROMDocumentEmbedder(
+                model=model,
+                device=device,
+                batch_size=batch_size,
+                max_seq_length=max_seq_length,
+                progress_bar=progress_bar,
+                meta_fields_to_embed=["title"],
+            ),
+        )
+        pipeline.add_component("writer", DocumentWriter(document_store, policy=DuplicatePolicy.OVERWRITE))
+        pipeline.connect("converter.documents", "embedder.documents")
+        pipeline.connect("embedder.documents", "writer.documents")
+        self.pipeline = pipeline
+        self.input_mapping = {name: [f"converter.{name}"] for name in ("sources", "meta", "documents")}
+        self.output_mapping = {"writer.documents_written": "documents_written", "converter.skipped": "skipped"}
+
+    if TYPE_CHECKING:
+
+        def run(  # noqa: D102 (the decorator makes the real one)
+            self,
+            *,
+            sources: list[str | Path | ByteStream] | None = None,
+            meta: dict[str, Any] | list[dict[str, Any]] | None = None,
+            documents: list[Document] | None = None,
+        ) -> dict[str, Any]: ...
+
+
+@super_component
+class ROMExtractiveQA:
+    """Answer questions with quotes from the documents of a store: retrieve, then read, with one shared model.
+
+    Takes the place of Haystack 1.x's `ExtractiveQAPipeline`.
+
+    ```python
+    from haystack.document_stores.in_memory import InMemoryDocumentStore
+    from rom_haystack import ROMExtractiveQA, ROMIndexer
+
+    store = InMemoryDocumentStore()
+    ROMIndexer(store).run(sources=["README.md"])
+    answers = ROMExtractiveQA(store).run(query="What is ROM?")["answers"]
+    ```
+
+    Inputs: `query`; `filters` (Haystack filters on the documents), `top_k` (most answers) and `top_k_retriever` (most
+    documents to read), for one run. Outputs: `answers`, best first, as from `ROMExtractiveReader`, and `documents`,
+    those that were read, best first.
+
+    Args:
+        document_store: An `InMemoryDocumentStore`. For any other store give `retriever`.
+        retriever: An embedding retriever of any store, such as `QdrantEmbeddingRetriever(document_store)`.
+        model: Bundled name, folder or hub id of the ROM checkpoint that embedded the documents.
+        device: Where the model runs; None picks the machine's default.
+        top_k_retriever: Most documents to read; None for 10. A `retriever` brings its own `top_k` instead.
+        top_k_reader: Most answers, the no-answer candidate counted.
+        no_answer: Let "there is no answer here" (`data` is None) compete with the answers.
+        score_threshold: Drop answers with a lower score.
+        passage_score_weight: Weight of a passage's relevance against the span's own score, from 0 to 1.
+
+    Raises:
+        ValueError: Not exactly one of `document_store` and `retriever` is given, the store needs a `retriever`, the
+            retriever takes no embedding, or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        document_store: DocumentStore | None = None,
+        *,
+        retriever: EmbeddingRetriever | None = None,
+        model: str = DEFAULT_CHECKPOINT,
+        device: ComponentDevice | None = None,
+        top_k_retriever: int | None = None,
+        top_k_reader: int = 5,
+        no_answer: bool = True,
+        score_threshold: float | None = None,
+        passage_score_weight: float = 0.5,
+    ) -> None:
+        self.document_store = document_store
+        self.retriever = retriever
+        self.model = model
+        self.device = device
+        self.top_k_retriever = top_k_retriever
+        self.top_k_reader = top_k_reader
+        self.no_answer = no_answer
+        self.score_threshold = score_threshold
+        self.passage_score_weight = passage_score_weight
+        pipeline = Pipeline()
+        pipeline.add_component(
+            "retriever",
+            ROMRetriever(
+                retriever=_embedding_retriever(document_store, retriever, top_k_retriever),
+                text_embedder=ROMTextEmbedder(model=model, device=device, progress_bar=False),
+            ),
+        )
+        pipeline.add_component(
+            "reader",
+            ROMExtractiveReader(
+                model=model,
+                device=device,
+                top_k=top_k_reader,
+                no_answer=no_answer,
+                score_threshold=score_threshold,
+                passage_score_weight=passage_score_weight,
+            ),
+        )
+        pipeline.connect("retriever.documents", "reader.documents")
+        self.pipeline = pipeline
+        self.input_mapping = {
+            "query": ["retriever.query", "reader.query"],
+            "filters": ["retriever.filters"],
+            "top_k": ["reader.top_k"],
+            "top_k_retriever": ["retriever.top_k"],
+        }
+        self.output_mapping = {"reader.answers": "answers", "retriever.documents": "documents"}
+
+    if TYPE_CHECKING:
+
+        def run(  # noqa: D102 (the decorator makes the real one)
+            self,
+            *,
+            query: str,
+            filters: dict[str, Any] | None = None,
+            top_k: int | None = None,
+            top_k_retriever: int | None = None,
+        ) -> dict[str, Any]: ...
+
+
+def _converters() -> dict[str, tuple[str, Component]]:
+    """Make Haystack's converters, named, by the MIME type they take. Their libraries are imported here."""
+    from haystack.components.converters import (  # noqa: PLC0415 (slow to import, and answering needs none of them)
+        DOCXToDocument,
+        HTMLToDocument,
+        MarkdownToDocument,
+        PyPDFToDocument,
+        TextFileToDocument,
+    )
+
+    return {
+        TEXT: ("text", TextFileToDocument(store_full_path=True)),
+        MARKDOWN: ("markdown", MarkdownToDocument(store_full_path=True, progress_bar=False)),
+        HTML: ("html", HTMLToDocument(store_full_path=True, extraction_kwargs={"favor_recall": True})),
+        PDF: ("pdf", PyPDFToDocument(store_full_path=True)),
+        DOCX: ("docx", DOCXToDocument(store_full_path=True)),
+    }
+
+
+def _embedding_retriever(
+    store: DocumentStore | None, retriever: EmbeddingRetriever | None, top_k: int | None
+) -> EmbeddingRetriever:
+    if (store is None) == (retriever is None):
+        raise ValueError("Give either document_store (an InMemoryDocumentStore) or retriever, one of the two.")
+    if retriever is not None:
+        if top_k is not None:
+            raise ValueError(
+                f"top_k_retriever is {top_k}, but a retriever is given: set top_k on the retriever itself."
+            )
+        if "query_embedding" not in inspect.signature(retriever.run).parameters:
+            raise ValueError(
+                f"{type(retriever).__name__} does not search by embedding (its run takes no query_embedding). Give an "
+                "embedding retriever, such as QdrantEmbeddingRetriever."
+            )
+        return retriever
+    if not isinstance(store, InMemoryDocumentStore):
+        raise ValueError(
+            f"A {type(store).__name__} is searched through its own embedding retriever: give that as "
+            "retriever=…(document_store=…) instead of document_store."
+        )
+    top_k = 10 if top_k is None else top_k
+    if top_k < 1:
+        raise ValueError(f"top_k_retriever is {top_k}; it must be at least 1.")
+    return InMemoryEmbeddingRetriever(store, top_k=top_k, return_embedding=False)

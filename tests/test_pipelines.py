@@ -1,0 +1,206 @@
+import asyncio
+import os
+import subprocess
+import sys
+
+import docx
+import pytest
+from fpdf import FPDF
+from haystack import Document, Pipeline
+from haystack.components.retrievers import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
+from haystack.dataclasses import ByteStream
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.utils import ComponentDevice
+
+from rom_haystack import ROMExtractiveQA, ROMIndexer
+from rom_haystack.pipelines import ROMFileConverter
+
+PARAGRAPHS = ("The heron waits beside the river for its supper.", "The kestrel hovers above the meadow at noon.")
+
+
+@pytest.fixture
+def five_files(tmp_path):
+    """One file of each kind, all with the same two paragraphs; in the PDF file each has a page of its own."""
+    (tmp_path / "plain_text.txt").write_text("\n\n".join(PARAGRAPHS))
+    (tmp_path / "notes.md").write_text("# Birds of *prey*\n\n" + "\n\n".join(PARAGRAPHS))
+    paragraphs = "".join(f"<p>{paragraph}</p>" for paragraph in PARAGRAPHS)
+    (tmp_path / "site.html").write_text(
+        f"<html><head><title>Bird &amp; co</title></head><body>{paragraphs}</body></html>"
+    )
+    pdf = FPDF()
+    pdf.set_font("Helvetica")
+    for paragraph in PARAGRAPHS:
+        pdf.add_page()
+        pdf.multi_cell(0, text=paragraph)
+    pdf.output(str(tmp_path / "field-guide.pdf"))
+    word = docx.Document()
+    for paragraph in PARAGRAPHS:
+        word.add_paragraph(paragraph)
+    word.save(str(tmp_path / "letter.docx"))
+    return sorted(tmp_path.iterdir())
+
+
+@pytest.fixture
+def store():
+    return InMemoryDocumentStore(shared=False)
+
+
+@pytest.fixture
+def indexed(store, tiny_checkpoint):
+    documents = [
+        Document(
+            content="Ada Lovelace wrote notes on the Analytical Engine. \U0001f600 She lived in London.", meta={"n": 1}
+        ),
+        Document(content="Mount Everest is 8,849 metres high.", meta={"n": 2}),
+        Document(content="שלום עולם. e\u0301te\u0301 2024.", meta={"n": 3}),
+    ]
+    ROMIndexer(store, model=str(tiny_checkpoint)).run(documents=documents)
+    return store
+
+
+def test_five_formats_with_titles_and_pages(five_files):
+    result = ROMFileConverter(split_length=9).run(sources=five_files)
+
+    assert result["skipped"] == {}
+    found = {}
+    for passage in result["documents"]:
+        name = passage.meta["file_path"].rpartition("/")[2]
+        place = (passage.meta["title"], passage.meta.get("page_number"), " ".join(passage.content.split()))
+        found.setdefault(name, []).append(place)
+    first, second = PARAGRAPHS
+    assert found == {
+        "field-guide.pdf": [("field guide", 1, first), ("field guide", 2, second)],
+        "letter.docx": [("letter", None, first), ("letter", None, second)],
+        "notes.md": [("Birds of prey", None, text) for text in ("Birds of prey", first, second)],
+        "plain_text.txt": [("plain text", None, first), ("plain text", None, second)],
+        "site.html": [("Bird & co", None, first), ("Bird & co", None, second)],
+    }
+
+
+def test_html_keeps_its_declared_encoding():
+    page = "<html><head><meta charset='windows-1252'></head><body><p>Zürich liegt am See, naïve Café.</p></body></html>"
+    source = ByteStream(page.encode("cp1252"), mime_type="text/html")
+    assert ROMFileConverter().run(sources=[source])["documents"][0].content == "Zürich liegt am See, naïve Café."
+
+
+def test_a_scanned_pdf_is_reported(tmp_path):
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.output(str(tmp_path / "scan.pdf"))
+    result = ROMFileConverter().run(sources=[tmp_path / "scan.pdf"])
+    assert result["documents"] == []
+    assert "OCR" in result["skipped"][str(tmp_path / "scan.pdf")]
+
+
+def test_indexer_takes_files_and_documents_and_overwrites(store, tiny_checkpoint, tmp_path):
+    (tmp_path / "a.txt").write_text("Text of a file.")
+    (tmp_path / "b.txt").write_bytes(b"\0\1\2")
+    indexer = ROMIndexer(store, model=str(tiny_checkpoint))
+    inputs = {
+        "sources": [tmp_path / "a.txt", tmp_path / "b.txt"],
+        "meta": [{"year": 2024}, {}],
+        "documents": [Document(content="A document.", meta={"title": "Given"})],
+    }
+
+    result = indexer.run(**inputs)
+    again = indexer.run(**inputs)
+
+    assert result["documents_written"] == again["documents_written"] == 2
+    assert list(result["skipped"]) == [str(tmp_path / "b.txt")]
+    found = {document.content: document for document in store.filter_documents()}
+    assert set(found) == {"Text of a file.", "A document."}
+    assert found["Text of a file."].meta["year"] == 2024
+    assert all(len(document.embedding) == 64 for document in found.values())
+    assert all("_source" not in document.meta for document in found.values())
+
+
+def test_indexer_embeds_the_title(store, tiny_checkpoint):
+    indexer = ROMIndexer(store, model=str(tiny_checkpoint))
+    indexer.run(documents=[Document(content="same", meta={"title": title}) for title in ("Rivers", "Mountains")])
+    one, two = store.filter_documents()
+    assert one.embedding != two.embedding
+
+
+def test_answers_obey_the_offset_law(indexed, tiny_checkpoint):
+    qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint))
+    result = qa.run(query="How high is Mount Everest?", top_k=20)
+    quotes = [answer for answer in result["answers"] if answer.data is not None]
+    assert {answer.document.meta["n"] for answer in quotes} == {1, 2, 3}
+    for answer in quotes:
+        assert answer.document.content[answer.document_offset.start : answer.document_offset.end] == answer.data
+        assert answer.context[answer.context_offset.start : answer.context_offset.end] == answer.data
+    assert len(result["documents"]) == 3
+
+
+def test_answering_obeys_filters_and_numbers(indexed, tiny_checkpoint):
+    qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint), top_k_retriever=2, top_k_reader=4)
+    assert len(qa.run(query="Who?")["documents"]) == 2
+    assert len(qa.run(query="Who?")["answers"]) == 4
+    result = qa.run(query="Who?", filters={"field": "meta.n", "operator": "==", "value": 2}, top_k=3)
+    assert [document.meta["n"] for document in result["documents"]] == [2]
+    assert len(result["answers"]) == 3
+    assert len(qa.run(query="Who?", top_k_retriever=1)["documents"]) == 1
+    with pytest.raises(Exception, match="query is empty"):
+        qa.run(query=" ")
+
+
+def test_an_empty_store_has_no_answer(store, tiny_checkpoint):
+    result = ROMExtractiveQA(store, model=str(tiny_checkpoint)).run(query="Who?")
+    assert result["documents"] == []
+    assert [answer.data for answer in result["answers"]] == [None]
+
+
+def test_runs_async(indexed, tiny_checkpoint):
+    qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint))
+    result = asyncio.run(qa.run_async(query="Who?"))
+    assert [a.data for a in result["answers"]] == [a.data for a in qa.run(query="Who?")["answers"]]
+
+
+def test_any_embedding_retriever_will_do(indexed, tiny_checkpoint):
+    retriever = InMemoryEmbeddingRetriever(indexed, top_k=1)
+    assert len(ROMExtractiveQA(retriever=retriever, model=str(tiny_checkpoint)).run(query="Who?")["documents"]) == 1
+
+
+def test_wrong_stores_and_retrievers_are_refused(store):
+    class OtherStore:
+        pass
+
+    with pytest.raises(ValueError, match="one of the two"):
+        ROMExtractiveQA()
+    with pytest.raises(ValueError, match="one of the two"):
+        ROMExtractiveQA(store, retriever=InMemoryEmbeddingRetriever(store))
+    with pytest.raises(ValueError, match="OtherStore is searched through its own embedding retriever"):
+        ROMExtractiveQA(OtherStore())
+    with pytest.raises(ValueError, match="InMemoryBM25Retriever does not search by embedding"):
+        ROMExtractiveQA(retriever=InMemoryBM25Retriever(store))
+    with pytest.raises(ValueError, match="set top_k on the retriever"):
+        ROMExtractiveQA(retriever=InMemoryEmbeddingRetriever(store), top_k_retriever=3)
+    with pytest.raises(ValueError, match="top_k_retriever is 0"):
+        ROMExtractiveQA(store, top_k_retriever=0)
+
+
+def test_round_trip_in_a_new_process(tiny_checkpoint, tmp_path):
+    store = InMemoryDocumentStore()
+    device = ComponentDevice.from_str("cpu")
+    pipeline = Pipeline()
+    pipeline.add_component("indexer", ROMIndexer(store, str(tiny_checkpoint), device, split_length=50, batch_size=3))
+    pipeline.add_component("converter", ROMFileConverter(split_overlap=7))
+    pipeline.add_component("qa", ROMExtractiveQA(store, model=str(tiny_checkpoint), top_k_retriever=4, no_answer=False))
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(pipeline.dumps())
+    script = (
+        "import sys, yaml; from pathlib import Path; import rom_haystack; from haystack import Document, Pipeline\n"
+        "text = Path(sys.argv[1]).read_text()\n"
+        "pipeline = Pipeline.loads(text)\n"
+        "assert pipeline.to_dict() == yaml.safe_load(text), pipeline.dumps()\n"
+        "pipeline.get_component('indexer').run(documents=[Document(content='The sea is deep.')])\n"
+        "answers = pipeline.get_component('qa').run(query='What is deep?')['answers']\n"
+        "print(len(answers), all(answer.data in 'The sea is deep.' for answer in answers))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, env=os.environ.copy(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    count, quoted = done.stdout.split()
+    assert int(count) > 0
+    assert quoted == "True"
