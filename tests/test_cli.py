@@ -1,0 +1,304 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import wraps
+
+import pytest
+import pytest_socket
+from fpdf import FPDF
+from haystack import Document, ExtractedAnswer
+from rich.text import Text
+from typer.testing import CliRunner
+
+from rom_haystack import ROMExtractiveQA, __version__, cli
+from rom_haystack.cli import INTERRUPTED, MISTAKE, NO_ANSWER, NOTHING_INDEXED, app
+from rom_haystack.library import Library
+from rom_haystack.modeling import DEFAULT_CHECKPOINT
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # what the command sets is gone afterwards
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def docs(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "birds.md").write_text("# Birds [of] prey\n\nThe kestrel hovers [bold]high[/bold] above the meadow.")
+    pdf = FPDF()
+    pdf.set_font("Helvetica")
+    for text in ("The heron waits beside the river. " * 8, "The owl hunts at night. " * 8):
+        pdf.add_page()
+        pdf.multi_cell(0, text=text)
+    pdf.output(str(folder / "guide.pdf"))
+    return folder
+
+
+@pytest.fixture
+def rom(tiny_checkpoint):
+    def rom(command, *arguments):
+        return CliRunner().invoke(app, [command, *map(str, arguments), "--model", str(tiny_checkpoint)])
+
+    return rom
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Set what the pipeline returns."""
+
+    def answers(*found, documents=()):
+        @wraps(ROMExtractiveQA.run)  # Haystack compares the signatures of run and run_async
+        def run(*_, **__):
+            return {"answers": list(found), "documents": list(documents)}
+
+        monkeypatch.setattr(ROMExtractiveQA, "run", run)
+
+    return answers
+
+
+def make_answer(content, data, start, **meta):
+    """Make an answer whose sentence is the whole content."""
+    page = {"answer_page_number": meta["page_number"]} if "page_number" in meta else {}
+    span = ExtractedAnswer.Span(start, start + len(data))
+    return ExtractedAnswer(
+        query="?",
+        score=0.8567,
+        data=data,
+        document=Document(content=content, meta=meta),
+        context=content,
+        document_offset=span,
+        context_offset=span,
+        meta=page,
+    )
+
+
+def test_ask_json_obeys_schema_and_offset_law(rom, docs):
+    result = rom("ask", "Where does the heron wait?", "--docs", docs, "--json", "--top-k", 3, "--passages", 2)
+    report = json.loads(result.stdout)
+    assert set(report) == {"question", "answered", "answers", "passages", "model", "index"}
+    assert result.exit_code == (0 if report["answered"] else NO_ANSWER)
+    assert len(report["passages"]) == 2
+    assert set(report["passages"][0]) == {"id", "title", "file_path", "page", "score"}
+    assert report["index"]["added"] == ["birds.md", "guide.pdf"]
+    assert report["index"]["skipped"] == []
+    assert report["answered"] is bool(report["answers"])
+    for answer in report["answers"]:
+        assert answer["document"]["content"][answer["start"] : answer["end"]] == answer["answer"]
+        assert answer["sentence"][answer["sentence_start"] : answer["sentence_end"]] == answer["answer"]
+
+
+def test_every_answer_obeys_the_offset_law(rom, docs, monkeypatch):
+    """The tiny model's order is random, so let every candidate through."""
+    run = ROMExtractiveQA.run
+
+    @wraps(run)
+    def quotes_only(self, **kwargs):
+        result = run(self, **kwargs)
+        return {**result, "answers": [answer for answer in result["answers"] if answer.data is not None]}
+
+    monkeypatch.setattr(ROMExtractiveQA, "run", quotes_only)
+    result = rom("ask", "What hunts at night?", "--docs", docs, "--json", "--top-k", 30)
+    found = json.loads(result.stdout)["answers"]
+    assert result.exit_code == 0
+    assert len(found) > 5
+    pages = {"The heron": 1, "The owl h": 2}
+    for answer in found:
+        document = answer["document"]
+        assert document["content"][answer["start"] : answer["end"]] == answer["answer"]
+        assert answer["sentence"][answer["sentence_start"] : answer["sentence_end"]] == answer["answer"]
+        if document["file_path"] == "guide.pdf":
+            assert pages[answer["sentence"][:9]] == document["page"]
+        else:
+            assert document["page"] is None
+
+
+def test_answers_are_shown_with_place_and_score(rom, docs, answers):
+    answers(
+        make_answer("Owls [b]hunt[/b].", "hunt", 8, title="On [i]owls", file_path="a.pdf", page_number=7),
+        ExtractedAnswer(query="?", score=0.1),
+        make_answer("No page.", "page", 3, title="T", file_path="b.txt"),
+    )
+    result = rom("ask", "What do owls do?", "--docs", docs)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "1. hunt  86%",
+        "   Owls [b]hunt[/b].",
+        "   On [i]owls, a.pdf, page 7",
+        "",
+        "2. page  86%",
+        "   No page.",
+        "   T, b.txt",
+    ]
+
+
+def test_the_answer_is_highlighted_by_offset(monkeypatch):
+    printed = []
+    monkeypatch.setattr("rich.console.Console.print", lambda _self, text="", **_: printed.append(text))
+    cli._show_answers([make_answer("to be or not to be", "to be", 13, title="T")])
+    sentence = next(text for text in printed if isinstance(text, Text) and "not" in text.plain)
+    highlighted = [sentence.plain[span.start : span.end] for span in sentence.spans]
+    assert highlighted == ["to be"]
+    assert sentence.spans[0].start == 3 + 13  # the second "to be", behind the indent
+
+
+def test_documents_cannot_command_the_terminal(rom, docs, answers):
+    answers(make_answer("\x1b[2Jevil\x07 \u202etext\nnext", "evil\x07 \u202etext", 4, title="\x1b]0;x\x07"))
+    result = rom("ask", "?", "--docs", docs)
+    assert not set("\x1b\x07\u202e") & set(result.stdout)
+    assert "evil\ufffd text next" in result.stdout
+
+
+def test_no_answer_names_the_nearest_passages(rom, docs, answers):
+    near = [Document(content=text, meta={"title": "Near", "file_path": "n.txt"}) for text in "ab"]
+    answers(ExtractedAnswer(query="?", score=0.9), make_answer("text", "text", 0), documents=near)
+    result = rom("ask", "?", "--docs", docs)
+    assert result.exit_code == NO_ANSWER
+    assert result.stdout.splitlines() == ["No answer found in these documents.", "Nearest passages:", "   Near, n.txt"]
+    report = json.loads(rom("ask", "?", "--docs", docs, "--json").stdout)
+    assert (report["answered"], report["answers"]) == (False, [])
+    assert len(report["passages"]) == 2
+
+
+def test_index_reports(rom, docs, tmp_path):
+    (docs / "junk [x].txt").write_bytes(b"\0\1\2")
+    first = rom("index", docs, "--index", tmp_path / "place")
+    second = json.loads(rom("index", docs, "--index", tmp_path / "place", "--json").stdout)
+    assert first.exit_code == 0
+    assert "Files: 2 added, 1 skipped. Passages: 2." in first.stdout
+    assert "Skipped junk [x].txt: looks like binary data, not text." in first.stderr
+    assert second["path"] == str(tmp_path / "place")
+    assert second["unchanged"] == ["birds.md", "guide.pdf"]
+    assert second["skipped"] == [{"file": "junk [x].txt", "reason": "looks like binary data, not text"}]
+    assert (second["added"], second["replaced"], second["removed"], second["passages"]) == ([], [], [], 2)
+
+
+def test_info_describes_the_model(tiny_checkpoint):
+    result = CliRunner().invoke(app, ["info", str(tiny_checkpoint), "--json"])
+    facts = json.loads(result.stdout)
+    parameters = facts["parameters"]
+    assert (facts["encoder"], facts["layers"], facts["hidden_size"]) == ("bert", 2, 64)
+    assert facts["path"] == str(tiny_checkpoint.resolve())
+    assert facts["heads"] == {"retrieval": {"pooling": "mean"}, "reading": {}}
+    assert parameters["total"] == parameters["shared"] + parameters["heads"]
+    assert parameters["three_separate_encoders"] == 3 * parameters["shared"] + parameters["heads"]
+    assert set(facts["versions"]) == {"rom-haystack", "haystack", "torch", "transformers"}
+    shown = CliRunner().invoke(app, ["info", str(tiny_checkpoint)])
+    assert shown.exit_code == 0
+    assert f"{parameters['shared']:,}" in shown.stdout
+    assert "bert, 2 layers, 64 wide" in shown.stdout
+
+
+def test_mistakes_are_explained_without_a_traceback(rom, docs, tmp_path):
+    mistakes = {
+        "The question is empty": rom("ask", "  ", "--docs", docs),
+        "There is no folder": rom("ask", "Who?", "--docs", docs / "missing"),
+        "is a file; give the folder": rom("index", docs / "birds.md"),
+        "holds other files": rom("index", docs, "--index", docs),
+        "is no ROM checkpoint": CliRunner().invoke(app, ["ask", "Who?", "--docs", str(docs), "--model", str(tmp_path)]),
+        "No checkpoint 'no-such-model'": CliRunner().invoke(app, ["info", "no-such-model"]),
+        "greater than or equal to 1": rom("ask", "Who?", "--docs", docs, "--top-k", "0"),
+    }
+    for message, result in mistakes.items():
+        assert result.exit_code == MISTAKE, message
+        assert message in result.stderr
+        assert "Traceback" not in result.output
+        assert result.stdout == ""
+
+
+def test_a_damaged_model_is_a_mistake(docs, tiny_checkpoint, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_checkpoint, damaged)
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    result = CliRunner().invoke(app, ["ask", "Who?", "--docs", str(docs), "--model", str(damaged)])
+    assert result.exit_code == MISTAKE
+    assert "can't be loaded" in result.stderr
+
+
+def test_the_default_model_is_the_bundled_one():
+    assert cli.DEFAULT_MODEL == DEFAULT_CHECKPOINT  # written twice, as importing it would import torch
+
+
+def test_mistakes_are_json_too(rom, docs):
+    result = rom("ask", " ", "--docs", docs, "--json")
+    assert result.exit_code == MISTAKE
+    assert json.loads(result.stdout) == {"error": "The question is empty; ask with at least one word."}
+
+
+def test_a_folder_without_readable_files(rom, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "bad.docx").write_bytes(b"bad")
+    result = rom("index", empty)
+    assert result.exit_code == NOTHING_INDEXED
+    assert "Skipped bad.docx: is no readable Word file" in result.stderr
+    assert "Nothing to index" in result.stderr
+    report = json.loads(rom("ask", "Who?", "--docs", empty, "--json").stdout)
+    assert report["skipped"][0]["file"] == "bad.docx"
+
+
+def test_an_interrupt_has_its_own_exit_code(rom, docs, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Library, "update", interrupt)
+    result = rom("index", docs)
+    assert result.exit_code == INTERRUPTED
+    assert result.stderr == "Interrupted.\n"
+
+
+def test_version_and_help():
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"rom-haystack {__version__}\n"
+    shown = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())
+    assert "0 answered (or done), 1 no answer found, 2 a mistake" in shown
+    assert "130 interrupted" in shown
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom rom_haystack import cli\n"
+        "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'transformers', 'haystack', 'numpy'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_nothing_leaves_the_machine(rom, docs):
+    pytest_socket.disable_socket(allow_unix_socket=False)
+    try:
+        indexed = rom("index", docs)
+        asked = rom("ask", "What hunts at night?", "--docs", docs, "--json")
+    finally:
+        pytest_socket.enable_socket()
+    assert indexed.exit_code == 0
+    assert asked.exit_code in {0, NO_ANSWER}
+    assert json.loads(asked.stdout)["index"]["unchanged"] == ["birds.md", "guide.pdf"]
+
+
+def test_a_real_process_says_nothing_but_the_answer(docs, tiny_checkpoint, home):
+    """No bars, load reports, warnings or telemetry; converters and sentence-transformers stay unimported."""
+    (docs / "guide.pdf").unlink()
+    Library(docs, model=str(tiny_checkpoint)).update()
+    unwanted = "{'pypdf', 'docx', 'trafilatura', 'markdown_it', 'sentence_transformers'}"
+    script = (
+        "import sys\nfrom rom_haystack.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    from haystack.telemetry._telemetry import telemetry\n"
+        f"    print(telemetry, sorted({unwanted} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    arguments = ["ask", "What hovers?", "--docs", str(docs), "--json", "--model", str(tiny_checkpoint)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HAYSTACK_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode in {0, NO_ANSWER}, done.stderr
+    assert json.loads(done.stdout)["index"]["unchanged"] == ["birds.md"]
+    assert done.stderr == "None []\n"
