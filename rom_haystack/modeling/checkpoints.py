@@ -148,6 +148,6 @@ def _from_hub(model: str, revision: str | None, token: str | None, *, local_file
     except Exception as error:  # bad ids, missing repositories and lost connections each have their own class
         bundled = ", ".join(bundled_checkpoints())
         raise CheckpointError(
-            f"No checkpoint '{model}': not bundled (bundled: {bundled}), no such folder, and not to be had from the hub "
-            f"({type(error).__name__}: {error})."
+            f"No checkpoint '{model}': not bundled (bundled: {bundled}), no such folder, and not to be had from the "
+            f"hub ({type(error).__name__}: {error})."
         ) from error
