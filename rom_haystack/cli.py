@@ -1,5 +1,6 @@
 """The `rom` command: ask a folder of documents, index it, describe a model."""
 
+import gc
 import json
 import os
 import sys
@@ -186,15 +187,28 @@ def _quiet(model: str) -> None:
 
     for name in ("haystack", "pypdf", "trafilatura", "htmldate"):  # bad files are reported by the library itself
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+    with _importing():
+        from transformers.utils import logging as transformers_logging  # noqa: PLC0415
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
 
 
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Import without collecting garbage: the libraries' objects stay anyway, and looking for it takes half a second."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _updated(folder: Path, place: Path | None, model: str, as_json: bool) -> "tuple[Library, UpdateReport]":
     """Open a folder's library and bring it up to date; progress and skipped files go to stderr."""
-    from rom_haystack.library import Library  # noqa: PLC0415
+    with _importing():
+        from rom_haystack.library import Library  # noqa: PLC0415
 
     library = Library(folder, index=place, model=model)
     errors = _errors()

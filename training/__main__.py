@@ -79,6 +79,7 @@ def evaluate(
     if report:
         write_report(result, report)
     Console().print(Markdown(markdown_table(result["systems"])))
+    Console().print(f"Best calibration_factor for these answers: {result['settings']['calibration factor']}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from rom_haystack.inference import ReadingOptions, ROMEncoder
+from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import answer_tokens, exact_match, f1
 from rom_haystack.modeling import ROMModel, load_checkpoint
 from training.data.jsonl import Passage, Question, read_passages, read_questions
@@ -105,7 +105,8 @@ def evaluate(
         seed: Seed of the draws and of the bootstrap.
 
     Returns:
-        `systems`: by system, its `Figure`s by metric; beside the `settings` that led to them.
+        `systems`: by system, its `Figure`s by metric; beside the `settings` that led to them, among which
+        `calibration factor` is what fits this model's end-to-end answers best.
     """
     encoder = ROMEncoder(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
     rng = np.random.default_rng(seed)
@@ -126,8 +127,12 @@ def evaluate(
         ranking = build().rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
         results[name] = recall_scores(questions, passages, ranking)
         read = [(questions[i], [texts[row] for row in ranking[i, :passage_count]]) for i in sample]
-        results[name] |= prefixed("end-to-end ", answer_scores(encoder, read))
-    results["rom"] |= prefixed("reading ", answer_scores(encoder, [(q, [gold[q.passage_id].text]) for q in questions]))
+        answers = best_answers(encoder, read)
+        results[name] |= prefixed("end-to-end ", answer_scores([question for question, _ in read], answers))
+        if name == "rom":
+            factor = calibration_factor(answers, results[name]["end-to-end F1"])
+    answers = best_answers(encoder, [(question, [gold[question.passage_id].text]) for question in questions])
+    results["rom"] |= prefixed("reading ", answer_scores(questions, answers))
     return {
         "settings": {
             "model": str(model),
@@ -138,6 +143,7 @@ def evaluate(
             "passages": list(passages_in),
             "passage count": len(passages),
             "passages read end to end": passage_count,
+            "calibration factor": factor,
             "dtype": dtype,
             "seed": seed,
         },
@@ -160,17 +166,38 @@ def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ra
     return recall | {"MRR": 1 / (1 + first_hits)}
 
 
-def answer_scores(encoder: ROMEncoder, read: Sequence[tuple[Question, Sequence[str]]]) -> Scores:
-    """Score the best answer (never "no answer") found in each question's passages by EM and F1."""
+def best_answers(encoder: ROMEncoder, read: Sequence[tuple[Question, Sequence[str]]]) -> list[Answer | None]:
+    """Read each question's passages and take the best answer, never "no answer"; None where there is no text."""
     pairs = [(question.text, text) for question, texts in read for text in texts]
     options = ReadingOptions(answers_per_seq=1)
     found = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
-    scores = np.zeros((2, len(read)))
-    for row, (question, texts) in enumerate(read):
-        answers = [answer for _ in texts for answer in next(found)]
-        best = max(answers, key=lambda answer: answer.logit).text if answers else ""
-        scores[:, row] = exact_match(best, question.answers), f1(best, question.answers)
-    return {"EM": scores[0], "F1": scores[1]}
+    answers = ([answer for _ in texts for answer in next(found)] for _, texts in read)
+    return [max(candidates, key=lambda answer: answer.logit, default=None) for candidates in answers]
+
+
+def answer_scores(questions: Sequence[Question], answers: Sequence[Answer | None]) -> Scores:
+    """Score one answer per question by EM and F1."""
+    predictions = [answer.text if answer else "" for answer in answers]
+    pairs = list(zip(predictions, (question.answers for question in questions), strict=True))
+    return {
+        "EM": np.array([exact_match(prediction, gold) for prediction, gold in pairs]),
+        "F1": np.array([f1(prediction, gold) for prediction, gold in pairs]),
+    }
+
+
+def calibration_factor(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> float:
+    """Find the factor of the answers' log-odds under which their scores predict their quality (F1) best.
+
+    Scaling by one number is temperature scaling (Guo et al., 2017, section 4.2); best means the lowest log loss.
+    """
+    logits = np.array([answer.logit if answer else 0.0 for answer in answers])
+
+    def log_loss(factor: float) -> float:
+        return float(np.mean(np.logaddexp(0, factor * logits) - quality * factor * logits))
+
+    factors = [float(factor) for factor in np.geomspace(0.01, 10, 301)]
+    best = min(factors, key=log_loss)
+    return round(best, 3)
 
 
 def figure(values: NDArray[np.float64], seed: int, resamples: int = 1000) -> Figure:

@@ -39,6 +39,7 @@ class Recipe:
         bf16: Train under bfloat16 autocast.
         attention: Attention implementation of transformers (`sdpa`, `eager`); None for the fastest the encoder has.
         checkpoint_every: Steps between resumable checkpoints.
+        remarks: What the model card should say of how the run went (hardware, time, interruptions).
     """
 
     name: str
@@ -58,6 +59,7 @@ class Recipe:
     bf16: bool = True
     attention: str | None = None
     checkpoint_every: int = 200
+    remarks: str = ""
     task_options: dict[str, Any] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
         schedule=recipe.schedule,
         recipe=recipe_path.as_posix(),
         tasks=", ".join(recipe.tasks),
+        remarks=recipe.remarks.strip(),
         total=f"{counts['total'] / 1e6:.1f}",
         shared=f"{counts['shared'] / 1e6:.1f}",
         separate=f"{counts['three separate encoders'] / 1e6:.1f}",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from rom_haystack.inference import ReadingOptions
+from rom_haystack.inference import Answer, ReadingOptions
 from rom_haystack.metrics import exact_match, f1
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
@@ -18,6 +18,8 @@ from training.evaluation import (
     BM25Ranker,
     DenseRanker,
     answer_scores,
+    best_answers,
+    calibration_factor,
     evaluate,
     figure,
     load_base,
@@ -66,9 +68,17 @@ def test_answer_scores_take_the_best_answer_of_all_passages(tiny_encoder):
     question = Question("a", "Who drew the Moon?", ("Galileo",), "1")
     answers = [a for found in tiny_encoder.read([question.text] * 3, TEXTS, ReadingOptions()) for a in found]
     best = max(answers, key=lambda answer: answer.logit).text
-    scores = answer_scores(tiny_encoder, [(question, TEXTS), (question, ["  "])])
+    scores = answer_scores([question] * 2, best_answers(tiny_encoder, [(question, TEXTS), (question, ["  "])]))
     assert scores["EM"].tolist() == [exact_match(best, question.answers), 0]
     assert scores["F1"].tolist() == [f1(best, question.answers), 0]
+
+
+def test_calibration_factor_recovers_the_temperature():
+    rng = np.random.default_rng(5)
+    logits = rng.normal(2, 3, size=20000)
+    right = (rng.random(20000) < 1 / (1 + np.exp(-0.3 * logits))).astype(float)
+    answers = [Answer(0, 1, "a", logit, 0.5) for logit in logits]
+    assert calibration_factor(answers, right) == pytest.approx(0.3, rel=0.1)
 
 
 def test_figure_is_a_mean_with_a_bootstrap_interval():
