@@ -9,8 +9,9 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from training.errors import DataError
 from training.tasks import TASKS, ReadingTask, RetrievalTask
 from training.tasks.reading import clip_tokens, occurrences
 
@@ -249,6 +250,11 @@ class TestRetrievalTask:
         (folder / "passage_bank.safetensors").unlink()
         resumed.prepare(trained, folder)
         assert not torch.allclose(resumed._bank, bank, atol=0.05)
+
+    def test_bank_of_another_run_is_refused(self, make_task, tiny_model, tmp_path):
+        save_file({"embeddings": torch.zeros(3, 64)}, tmp_path / "passage_bank.safetensors")
+        with pytest.raises(DataError, match=r"shape \(3, 64\); this recipe and data need \(7, 64\)"):
+            make_task(RetrievalTask).prepare(tiny_model, tmp_path)
 
     @pytest.mark.parametrize("training", [True, False])
     def test_bank_is_made_without_dropout_and_leaves_the_mode(self, make_task, tiny_model, tmp_path, training):

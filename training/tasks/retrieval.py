@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from training.errors import DataError
 from training.tasks.base import Features, Task, TaskOptions
 from training.tasks.reading import occurrences
 
@@ -74,6 +75,12 @@ class RetrievalTask(Task):
             save_file({"embeddings": self._encode_all(model)}, partial)
             partial.rename(path)  # an interrupted run leaves no half bank
         self._bank = load_file(path)["embeddings"].to(model.device)
+        expected = (len(self._order), model.retrieval_head.dim)
+        if self._bank.shape != expected:
+            raise DataError(
+                f"{path} holds a bank of shape {tuple(self._bank.shape)}; this recipe and data need {expected}. It "
+                "belongs to another run: choose another --output, or delete the file."
+            )
 
     def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:  # noqa: ARG002
         """Tokenise queries and their passages, and mark passages that count neither for nor against them."""
