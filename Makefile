@@ -7,12 +7,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DOCS ?=
 export HF_HUB_OFFLINE ?= 1
+# Passed on as they were typed: make would expand a dollar sign in them, and the shell quotes.
+export ROM_QUESTION := $(value Q)
+export ROM_DOCS := $(value DOCS)
 
 ask: $(VENV)/.installed
-	@: "$${Q:?Write the question, as in: make ask Q=\"Who stayed in lunar orbit during Apollo 11?\"}"
-	$(BIN)/rom ask "$$Q" $(if $(DOCS),--docs "$(DOCS)")
+	@: "$${ROM_QUESTION:?Write the question, as in: make ask Q=\"Who stayed in lunar orbit during Apollo 11?\"}"
+	$(BIN)/rom ask "$$ROM_QUESTION" $${ROM_DOCS:+--docs "$$ROM_DOCS"}
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest --cov --cov-report=term --cov-report=xml

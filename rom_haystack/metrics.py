@@ -31,9 +31,13 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
     return max(_overlap(normalize_answer(prediction).split(), normalize_answer(a).split()) for a in answers or [""])
 
 
-def has_answer(text: str, answers: Sequence[str]) -> bool:
-    """Tell whether any answer stands in the text as whole tokens, case aside (DPR's rule for answer recall)."""
-    tokens = answer_tokens(text)
+def has_answer(tokens: str, answers: Sequence[str]) -> bool:
+    """Tell whether any answer stands in a passage as whole tokens, case aside (DPR's rule for answer recall).
+
+    Args:
+        tokens: The passage's `answer_tokens`, made once for many questions.
+        answers: Answers as plain text; blank ones count for nothing.
+    """
     return any(answer_tokens(answer) in tokens for answer in answers if answer.strip())
 
 

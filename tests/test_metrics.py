@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rom_haystack.metrics import exact_match, f1, has_answer, normalize_answer
+from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer, normalize_answer
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_f1_counts_shared_tokens() -> None:
     ],
 )
 def test_has_answer_matches_whole_tokens(text: str, answers: list[str], expected: bool) -> None:
-    assert has_answer(text, answers) is expected
+    assert has_answer(answer_tokens(text), answers) is expected

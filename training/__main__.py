@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -57,14 +57,16 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint folder or bundled name.")],
     data: Data,
     base: Annotated[str | None, typer.Option(help="Folder or hub id of the untuned encoder to compare with.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Number of questions; default: all.")] = None,
-    end_to_end_limit: Annotated[int, typer.Option(help="Number of questions for the end-to-end figures.")] = 1000,
-    passages: Annotated[int, typer.Option(help="Passages read per question end to end.")] = 10,
-    dtype: Annotated[str, typer.Option(help="Type of the weights: float32 or bfloat16.")] = "float32",
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of questions; default: all.")] = None,
+    end_to_end_limit: Annotated[int, typer.Option(min=1, help="Questions for the end-to-end figures.")] = 1000,
+    passages: Annotated[int, typer.Option(min=1, help="Passages read per question end to end.")] = 10,
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
 ) -> None:
     """Print answer recall, reading and end-to-end figures beside BM25 and the untuned base."""
+    if report and not report.parent.is_dir():
+        raise typer.BadParameter(f"{report.parent} is no folder.", param_hint="--report")
     with _mistakes_explained():
         result = run_evaluation(
             model,
@@ -76,17 +78,17 @@ def evaluate(
             dtype=dtype,
             seed=seed,
         )
-    if report:
-        write_report(result, report)
     Console().print(Markdown(markdown_table(result["systems"])))
     Console().print(f"Best calibration_factor for these answers: {result['settings']['calibration factor']}")
+    if report:
+        write_report(result, report)
 
 
 @app.command()
 def release(
     recipe: Annotated[Path, typer.Argument(help="Recipe that made the model.")],
     model: Annotated[Path, typer.Option(help="Trained model, the folder RUN/model.")],
-    evaluation: Annotated[Path, typer.Option(help="JSON report of the evaluate command.")],
+    evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Report of the evaluate command.")],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
 ) -> None:
     """Write a publishable checkpoint: float16 weights, tokenizer and model card."""

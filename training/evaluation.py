@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
-from rom_haystack.metrics import answer_tokens, exact_match, f1
-from rom_haystack.modeling import ROMModel, load_checkpoint
+from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer
+from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint
 from training.data.jsonl import Passage, Question, read_passages, read_questions
 
 CUTOFFS = (1, 5, 20, 100)
@@ -109,29 +109,32 @@ def evaluate(
         `calibration factor` is what fits this model's end-to-end answers best.
     """
     encoder = ROMEncoder(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
+    untuned = load_base(base, dtype) if base is not None else None
     rng = np.random.default_rng(seed)
+    gold = read_passages(data / questions_in)
     collection = {p.text: p for name in passages_in for p in read_passages(data / name).values()}
     passages = list(collection.values())
-    questions = [question for question in read_questions(data / questions_in) if question.answers]
+    questions = [q for q in read_questions(data / questions_in) if q.answers and q.passage_id in gold]
     if limit is not None and limit < len(questions):
         questions = [questions[i] for i in sorted(rng.choice(len(questions), limit, replace=False))]
     sample = sorted(rng.choice(len(questions), min(end_to_end_limit, len(questions)), replace=False).tolist())
     texts = [passage.text for passage in passages]
     rankers: dict[str, Callable[[], Ranker]] = {"rom": lambda: DenseRanker(encoder, texts)}
-    if base is not None:
-        rankers["untuned base"] = lambda: DenseRanker(load_base(base, dtype), texts)
+    if untuned is not None:
+        rankers["untuned base"] = lambda: DenseRanker(untuned, texts)
     rankers["bm25"] = lambda: BM25Ranker(texts)
-    gold = {p.id: p for p in read_passages(data / questions_in).values()}
     results: dict[str, Scores] = {}
     for name, build in rankers.items():
         ranking = build().rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
         results[name] = recall_scores(questions, passages, ranking)
         read = [(questions[i], [texts[row] for row in ranking[i, :passage_count]]) for i in sample]
-        answers = best_answers(encoder, read)
+        answers = best_answer_per_question(encoder, read)
         results[name] |= prefixed("end-to-end ", answer_scores([question for question, _ in read], answers))
         if name == "rom":
             factor = calibration_factor(answers, results[name]["end-to-end F1"])
-    answers = best_answers(encoder, [(question, [gold[question.passage_id].text]) for question in questions])
+    answers = best_answer_per_question(
+        encoder, [(question, [gold[question.passage_id].text]) for question in questions]
+    )
     results["rom"] |= prefixed("reading ", answer_scores(questions, answers))
     return {
         "settings": {
@@ -159,14 +162,15 @@ def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ra
     tokens = [answer_tokens(passage.text) for passage in passages]
     first_hits = np.full(len(questions), np.inf)
     for row, question in enumerate(questions):
-        answers = [answer_tokens(answer) for answer in question.answers]
-        hits = (rank for rank, p in enumerate(ranking[row]) if any(answer in tokens[p] for answer in answers))
+        hits = (rank for rank, p in enumerate(ranking[row]) if has_answer(tokens[p], question.answers))
         first_hits[row] = next(hits, np.inf)
     recall = {f"recall@{k}": (first_hits < k).astype(float) for k in CUTOFFS if k <= ranking.shape[1]}
     return recall | {"MRR": 1 / (1 + first_hits)}
 
 
-def best_answers(encoder: ROMEncoder, read: Sequence[tuple[Question, Sequence[str]]]) -> list[Answer | None]:
+def best_answer_per_question(
+    encoder: ROMEncoder, read: Sequence[tuple[Question, Sequence[str]]]
+) -> list[Answer | None]:
     """Read each question's passages and take the best answer, never "no answer"; None where there is no text."""
     pairs = [(question.text, text) for question, texts in read for text in texts]
     options = ReadingOptions(answers_per_seq=1)
@@ -209,8 +213,15 @@ def figure(values: NDArray[np.float64], seed: int, resamples: int = 1000) -> Fig
 
 
 def load_base(name_or_path: str, dtype: str) -> ROMEncoder:
-    """Load a plain encoder as a retriever: mean pooling, unit length, no training."""
-    model = ROMModel.from_encoder(name_or_path, {"retrieval": {"pooling": "mean"}})
+    """Load a plain encoder as a retriever: mean pooling, unit length, no training.
+
+    Raises:
+        CheckpointError: It can't be loaded.
+    """
+    try:
+        model = ROMModel.from_encoder(name_or_path, {"retrieval": {"pooling": "mean"}})
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"The base encoder '{name_or_path}' can't be loaded: {error}") from error
     model.to(device=_device(), dtype=getattr(torch, dtype))
     return ROMEncoder(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
 

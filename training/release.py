@@ -27,11 +27,11 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
         recipe_path: Where the recipe stands, for the card's command.
         evaluation: JSON written by `python -m training evaluate`.
     """
+    report = read_report(evaluation)
     model, tokenizer = load_checkpoint(run_model)
     counts = model.parameter_counts()
     model.config.encoder._name_or_path = recipe.encoder  # noqa: SLF001 (else it names a folder of this machine)
     save_release(model, tokenizer, output)
-    report = read_report(evaluation)
     card = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=recipe.name,
         encoder=recipe.encoder,

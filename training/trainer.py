@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,13 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
         Folder of the trained model (`output/model`), with its tokenizer; None where `stop_after` came first.
 
     Raises:
-        RecipeError: The recipe's encoder can't be loaded.
+        RecipeError: The recipe's encoder can't be loaded, or the run folder belongs to another recipe or data.
         CheckpointError: The recipe names a head or head option that does not exist.
         DataError: The data can't be used.
     """
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
+    claim_folder(recipe, data, output)
     try:
         tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
         model = start_model(recipe)
@@ -154,6 +156,29 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
     if trainer.state.global_step < recipe.steps:
         return None
     return save_run(trainer, model, tokenizer, output)
+
+
+def claim_folder(recipe: Recipe, data: Path, output: Path) -> None:
+    """Tie a run folder to what is trained there, so that no run continues another one's checkpoints.
+
+    The number of steps, the checkpoints' distance and the remarks may change.
+
+    Raises:
+        RecipeError: The folder belongs to another recipe or data.
+    """
+    free = ("steps", "checkpoint_every", "remarks", "task_options")
+    settings = {key: value for key, value in asdict(recipe).items() if key not in free}
+    settings["data_root"] = str(data.resolve())
+    path = output / "settings.json"
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for key, value in json.loads(json.dumps(settings)).items():
+            if before.get(key) != value:
+                raise RecipeError(
+                    f"{output} belongs to a run with {key} = {before.get(key)!r}, not {value!r}. Choose another "
+                    "--output."
+                )
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def start_model(recipe: Recipe) -> ROMModel:

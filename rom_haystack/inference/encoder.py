@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +15,23 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from rom_haystack.inference.batching import length_bucketed_batches
-from rom_haystack.inference.reading import Answer, ReadingOptions, Window, best_answers, decode_spans, make_answer
+from rom_haystack.inference.reading import (
+    Answer,
+    ReadingOptions,
+    Window,
+    best_answers,
+    decode_spans,
+    make_answer,
+    splits_word,
+)
 from rom_haystack.modeling import ROMModel
 
 #: Tokens per forward pass, padding counted. Larger batches are no faster on CPUs and only cost memory.
 TOKEN_BUDGET = 8192
 
 Tokens = dict[str, list[int]]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class ROMEncoder:
@@ -57,7 +68,7 @@ class ROMEncoder:
     @property
     def separator(self) -> str:
         """What stands between title and text in a passage (`title [SEP] text`)."""
-        return f" {self.tokenizer.sep_token} " if self.tokenizer.sep_token else " "
+        return title_separator(self.tokenizer)
 
     def encode_queries(self, queries: Sequence[str], *, max_length: int = 64, **options: Any) -> NDArray[np.float32]:
         """Embed queries; see `encode_passages` for the options."""
@@ -123,15 +134,9 @@ class ROMEncoder:
         return [best_answers(found, options) for found in candidates]
 
     def clip_query(self, query: str, max_length: int) -> str:
-        """Cut a query after at most `max_length` tokens, never inside a character (byte-level tokens may end there)."""
+        """Cut a query after at most `max_length` tokens."""
         with self._tokenizer_lock:
-            encoded = self.tokenizer(query, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        offsets, kept = encoded["offset_mapping"], max_length
-        if len(offsets) <= max_length:
-            return query
-        while kept and offsets[kept - 1][1] > offsets[kept][0]:
-            kept -= 1
-        return query[: offsets[kept - 1][1]] if kept else ""
+            return clip_to_tokens(self.tokenizer, query, max_length)
 
     def _embed(
         self,
@@ -158,7 +163,9 @@ class ROMEncoder:
         if not len(texts):
             return embeddings[:, :truncate_dim]
         with self._tokenizer_lock:
-            encoded = self.tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)
+            encoded = self.tokenizer(
+                [_tokenizable(text) for text in texts], truncation=True, max_length=max_length, verbose=False
+            )
         tokens = [{name: encoded[name][i] for name in self._inputs(encoded)} for i in range(len(texts))]
         batches = length_bucketed_batches(
             [len(t["input_ids"]) for t in tokens], token_budget=self.token_budget, batch_size=batch_size
@@ -180,11 +187,11 @@ class ROMEncoder:
         readable = [i for i, passage in enumerate(passages) if passage.strip()]
         if not readable:
             return [], [], []
-        clipped = {query: self.clip_query(query, options.max_query_length) for query in set(queries)}
+        clipped = {query: self.clip_query(_tokenizable(query), options.max_query_length) for query in set(queries)}
         with self._tokenizer_lock:
             encoded = self.tokenizer(
                 [clipped[queries[i]] for i in readable],
-                [passages[i] for i in readable],
+                [_tokenizable(passages[i]) for i in readable],
                 truncation="only_second",
                 max_length=options.max_seq_length,
                 stride=options.stride,
@@ -195,8 +202,9 @@ class ROMEncoder:
         names = self._inputs(encoded)
         count = len(encoded["input_ids"])
         tokens = [{name: encoded[name][w] for name in names} for w in range(count)]
-        windows = [_window(encoded.encodings[w]) for w in range(count)]
-        return tokens, windows, [readable[i] for i in encoded["overflow_to_sample_mapping"]]
+        pairs = [readable[i] for i in encoded["overflow_to_sample_mapping"]]
+        windows = [_window(encoded.encodings[w], passages[pairs[w]]) for w in range(count)]
+        return tokens, windows, pairs
 
     @torch.inference_mode()
     def _forward(self, batch: list[Tokens], head: str) -> dict[str, Tensor]:
@@ -222,17 +230,37 @@ class ROMEncoder:
             )
 
 
-def _window(encoding: Any) -> Window:
+def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
+    """Cut a text after at most `limit` tokens, never inside a character (byte-level tokens may end there)."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets, kept = encoded["offset_mapping"], limit
+    if len(offsets) <= limit:
+        return text
+    while kept and offsets[kept - 1][1] > offsets[kept][0]:
+        kept -= 1
+    return text[: offsets[kept - 1][1]] if kept else ""
+
+
+def title_separator(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what stands between title and text: the tokenizer's own separator, else a blank."""
+    return f" {tokenizer.sep_token} " if tokenizer.sep_token else " "
+
+
+def _tokenizable(text: str) -> str:
+    """Replace lone surrogates, which no tokenizer takes, one for one, so that offsets stay true."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _window(encoding: Any, passage: str) -> Window:
     """Mark the passage's tokens, and among them those that begin and end words."""
-    passage = np.array([sequence == 1 for sequence in encoding.sequence_ids], dtype=np.bool_)
-    words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
-    words[~passage] = -1
-    changes = words[1:] != words[:-1]
-    return Window(
-        offsets=np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
-        may_start=passage & np.concatenate([[True], changes]),
-        may_end=passage & np.concatenate([changes, [True]]),
-    )
+    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    inside = np.array([sequence == 1 for sequence in encoding.sequence_ids], dtype=np.bool_)
+    inside &= offsets[:, 0] < offsets[:, 1]
+    may_start, may_end = inside.copy(), inside.copy()
+    for token in np.flatnonzero(inside):
+        may_start[token] = not splits_word(passage, int(offsets[token, 0]))
+        may_end[token] = not splits_word(passage, int(offsets[token, 1]))
+    return Window(offsets, may_start, may_end)
 
 
 def _counts_from_padding(model: ROMModel) -> bool:

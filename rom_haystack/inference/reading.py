@@ -7,6 +7,7 @@ Nothing here knows the model: windows come in with their logits, answers go out.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+#: Scripts written without blanks between words: Thai, Lao, Burmese, Khmer, kana and Chinese characters.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 _JOINER = "\u200d"
 #: Besides combining marks, what belongs to the character before it: the joiner and the skin tones of emoji.
 _MODIFIERS = frozenset(_JOINER + "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
@@ -31,7 +36,8 @@ class ReadingOptions:
         answers_per_seq: Most answers per passage.
         passage_score_weight: Weight of the passage's relevance against the span's own score, from 0 to 1, as in
             Minimal R&R (Yang and Seo, 2021): `(1 - w) * span + w * relevance`.
-        calibration_factor: Multiplies the combined log-odds before they become a probability.
+        calibration_factor: Multiplies the combined log-odds before they become a probability. The default fits the
+            bundled checkpoint on retrieved passages (`python -m training evaluate` prints the best factor).
         overlap_threshold: Of two answers of one passage, the lower is dropped if they share more than this fraction
             of either; None keeps both.
         max_batch_size: Most windows per forward pass; None leaves it to the token budget.
@@ -46,7 +52,7 @@ class ReadingOptions:
     max_answer_length: int = 30
     answers_per_seq: int = 20
     passage_score_weight: float = 0.5
-    calibration_factor: float = 1.0
+    calibration_factor: float = 0.15
     overlap_threshold: float | None = 0.01
     max_batch_size: int | None = None
 
@@ -188,6 +194,17 @@ def best_answers(answers: Sequence[Answer], options: ReadingOptions) -> list[Ans
     return kept
 
 
+def splits_word(text: str, position: int) -> bool:
+    """Tell whether a cut at `position` would part a word; in scripts without blanks every character may stand alone.
+
+    Decided by the text, since tokenizers differ in what they call a word (SentencePiece counts punctuation in).
+    """
+    if not 0 < position < len(text):
+        return False
+    before, after = text[position - 1], text[position]
+    return _in_word(before) and _in_word(after) and not (_UNSPACED.match(before) or _UNSPACED.match(after))
+
+
 def sigmoid(logit: float) -> float:
     """Turn log-odds into a probability, for any finite or infinite value."""
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else 1 - 1 / (1 + math.exp(logit))
@@ -200,6 +217,10 @@ def _clashes(answer: Answer, other: Answer, threshold: float | None) -> bool:
         return False
     shared = min(answer.end, other.end) - max(answer.start, other.start)
     return shared > threshold * min(answer.end - answer.start, other.end - other.start) and shared > 0
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def _splits_character(text: str, position: int) -> bool:

@@ -99,7 +99,8 @@ class EncoderRegistry:
     """Share loaded encoders by spec and free each when its last user leaves; safe from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Finalizers release: the garbage collector may start one in a thread that holds the lock already.
+        self._lock = threading.RLock()
         self._entries: dict[EncoderSpec, _Entry] = {}
 
     def acquire(self, spec: EncoderSpec) -> ROMEncoder:
@@ -108,8 +109,9 @@ class EncoderRegistry:
         Two specs load side by side; two users of one spec wait for one loading.
         """
         with self._lock:
-            entry = self._entries.setdefault(spec, _Entry())
+            entry = self._entries.get(spec) or _Entry()
             entry.users += 1
+            self._entries[spec] = entry  # even if a finalizer has just dropped it
         try:
             with entry.lock:
                 if entry.encoder is None:

@@ -60,7 +60,12 @@ class ROMModel(PreTrainedModel):
             torch.manual_seed(seed)
             model = cls(ROMConfig(encoder=encoder_config, heads=heads))
         model.encoder = AutoModel.from_pretrained(
-            name_or_path, config=encoder_config, dtype=torch.float32, **_without_pooler(type(model.encoder)), **kwargs
+            name_or_path,
+            config=encoder_config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            **_without_pooler(type(model.encoder)),
+            **kwargs,
         )
         return model
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.inference.batching import length_bucketed_batches
@@ -427,3 +428,30 @@ def test_eight_threads_get_what_one_gets(tiny_encoder):
 def test_a_single_text_is_refused_where_a_list_is_due(tiny_encoder):
     with pytest.raises(TypeError, match="found a single str"):
         tiny_encoder.encode_queries("Who?")
+
+
+def test_lone_surrogates_neither_crash_nor_move_offsets(tiny_encoder):
+    passage = "Marie \ud83d Curie found \udcff radium in 1898"
+    assert tiny_encoder.encode_passages([passage]).shape == (1, 64)
+    answers = tiny_encoder.read(["who \udcff found radium?"], [passage])[0]
+    assert answers
+    assert all(passage[a.start : a.end] == a.text for a in answers)
+
+
+def test_pieces_that_hold_blanks_and_punctuation_can_be_quoted_without_them(tiny_model):
+    """SentencePiece counts a word's punctuation as part of the word."""
+    backend = Tokenizer(
+        models.Unigram([("<unk>", 0.0), ("[SEP]", -9.0), *((f"{c}", -3.0) for c in "▁().,Parisnfd")], 0)
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[SEP] $A", pair="[SEP] $A [SEP] $B:1", special_tokens=[("[SEP]", 1)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", sep_token="[SEP]", pad_token="[SEP]"
+    )
+    encoder = ROMEncoder(tiny_model, tokenizer)
+    options = ReadingOptions(answers_per_seq=500, overlap_threshold=None)
+    found = {answer.text for answer in encoder.read(["in"], ["find (Paris)."], options)[0]}
+    assert {"Paris", "find", "(Paris)", "find (Paris)."} <= found
+    assert not any(text.startswith("aris") or text.endswith("Par") for text in found)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rom_haystack.inference import Answer, ReadingOptions
-from rom_haystack.inference.reading import Span, Window, best_answers, decode_spans, make_answer, sigmoid
+from rom_haystack.inference.reading import Span, Window, best_answers, decode_spans, make_answer, sigmoid, splits_word
 
 
 def window_of(may_start, may_end):
@@ -217,3 +217,21 @@ def test_options_out_of_range(options, message):
 def test_options_at_their_limits():
     ReadingOptions(max_seq_length=69, stride=0, max_answer_length=1, answers_per_seq=1, passage_score_weight=0)
     ReadingOptions(max_seq_length=100, stride=31, passage_score_weight=1, max_batch_size=1, overlap_threshold=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "parted"),
+    [
+        ("Marie Curie.", 11, False),
+        ("Marie Curie.", 3, True),
+        ("(Paris), 1898", 1, False),
+        ("1990s", 4, True),
+        ("e\u0301te\u0301", 2, True),  # a combining mark is part of its word
+        ("居里夫人发现镭", 4, False),
+        ("привет", 2, True),
+        ("word", 0, False),
+        ("word", 4, False),
+    ],
+)
+def test_words_are_told_by_the_text(text, position, parted):
+    assert splits_word(text, position) is parted

@@ -58,6 +58,28 @@ def test_releasing_what_nobody_holds_is_harmless(registry, tiny_checkpoint):
     assert registry.users(spec) == 1
 
 
+def test_a_finalizer_may_release_in_the_thread_that_acquires(registry, tiny_checkpoint):
+    """The garbage collector runs finalizers wherever it likes, so between a look-up and its count too."""
+    spec = EncoderSpec.create(tiny_checkpoint)
+
+    class Entries(dict):
+        def get(self, key):
+            entry = super().get(key)
+            if entry is not None and dropped:
+                registry.release(dropped.pop())
+            return entry
+
+    dropped = []
+    registry._entries = Entries()
+    registry.acquire(spec)
+    dropped.append(spec)
+    acquiring = threading.Thread(target=registry.acquire, args=(spec,), daemon=True)
+    acquiring.start()
+    acquiring.join(timeout=30)
+    assert not acquiring.is_alive()
+    assert registry.users(spec) == 1
+
+
 def test_failed_loading_leaves_nothing_behind(registry, tiny_checkpoint, tmp_path):
     folder = tmp_path / "late"
     folder.mkdir()

@@ -18,7 +18,7 @@ from training.evaluation import (
     BM25Ranker,
     DenseRanker,
     answer_scores,
-    best_answers,
+    best_answer_per_question,
     calibration_factor,
     evaluate,
     figure,
@@ -68,7 +68,9 @@ def test_answer_scores_take_the_best_answer_of_all_passages(tiny_encoder):
     question = Question("a", "Who drew the Moon?", ("Galileo",), "1")
     answers = [a for found in tiny_encoder.read([question.text] * 3, TEXTS, ReadingOptions()) for a in found]
     best = max(answers, key=lambda answer: answer.logit).text
-    scores = answer_scores([question] * 2, best_answers(tiny_encoder, [(question, TEXTS), (question, ["  "])]))
+    scores = answer_scores(
+        [question] * 2, best_answer_per_question(tiny_encoder, [(question, TEXTS), (question, ["  "])])
+    )
     assert scores["EM"].tolist() == [exact_match(best, question.answers), 0]
     assert scores["F1"].tolist() == [f1(best, question.answers), 0]
 
@@ -132,6 +134,22 @@ def test_evaluate_command_names_a_missing_model(data_root):
     result = CliRunner().invoke(app, ["evaluate", "no-such-model", "--data", str(data_root)])
     assert result.exit_code == 2
     assert "No checkpoint 'no-such-model'" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--report", "no/such/folder/report.json"], "is no folder"),
+        (["--base", "no-such-base"], "The base encoder 'no-such-base' can't be loaded"),
+        (["--limit", "0"], "--limit"),
+        (["--dtype", "floatx"], "--dtype"),
+    ],
+)
+def test_evaluate_command_finds_mistakes_before_the_work(tiny_checkpoint, data_root, arguments, message):
+    result = CliRunner().invoke(app, ["evaluate", str(tiny_checkpoint), "--data", str(data_root), *arguments])
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert message in " ".join(result.output.split())
 
 
 def test_recipe_of_the_bundled_checkpoint_is_valid():

@@ -9,8 +9,8 @@ import yaml
 
 from training.errors import RecipeError
 from training.recipe import Recipe, load_recipe
-from training.tasks.reading import ReadingOptions
-from training.tasks.retrieval import RetrievalOptions
+from training.tasks.reading import ReadingTaskOptions
+from training.tasks.retrieval import RetrievalTaskOptions
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 VALID = {"name": "a", "encoder": "b", "data": "c", "steps": 10, "tasks": {"reading": {}, "retrieval": None}}
@@ -25,14 +25,14 @@ def write(folder: Path, values) -> Path:
 def test_defaults(tmp_path):
     recipe = load_recipe(write(tmp_path, VALID))
     assert recipe == Recipe(name="a", encoder="b", data="c", steps=10, tasks={"reading": {}, "retrieval": None})
-    assert recipe.task_options == {"reading": ReadingOptions(), "retrieval": RetrievalOptions()}
+    assert recipe.task_options == {"reading": ReadingTaskOptions(), "retrieval": RetrievalTaskOptions()}
     assert (recipe.schedule, recipe.seed, recipe.heads) == ("joint", 13, None)
 
 
 def test_task_options_are_read(tmp_path):
     tasks = {"reading": {"weight": 2, "batch_size": 7, "negative_rate": 0.5}}
     recipe = load_recipe(write(tmp_path, {**VALID, "tasks": tasks}))
-    assert recipe.task_options == {"reading": ReadingOptions(weight=2.0, batch_size=7, negative_rate=0.5)}
+    assert recipe.task_options == {"reading": ReadingTaskOptions(weight=2.0, batch_size=7, negative_rate=0.5)}
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("2", 2.0), ("1.5e-4", 1.5e-4), ("'0.5'", 0.5)])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.schedules import SCHEDULES, alternating, joint
-from training.tasks.base import length_bucketed_batches
+from training.tasks.base import shuffled_batches
 
 WEIGHTS = {"reading": 3.0, "retrieval": 1.0}
 
@@ -36,11 +36,11 @@ def test_plans_are_determined_by_the_seed(schedule):
 @given(st.lists(st.integers(0, 999), max_size=200), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_buckets_hold_every_index_once_and_sort_by_length(lengths, batch_size, bucket, seed):
     lengths = np.array(lengths, dtype=np.int64)
-    batches = length_bucketed_batches(lengths, batch_size, np.random.default_rng(seed), bucket)
+    batches = shuffled_batches(lengths, batch_size, np.random.default_rng(seed), bucket)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     assert all(1 <= len(batch) <= batch_size for batch in batches)
     assert all((np.diff(lengths[batch]) >= 0).all() for batch in batches)
-    again = length_bucketed_batches(lengths, batch_size, np.random.default_rng(seed), bucket)
+    again = shuffled_batches(lengths, batch_size, np.random.default_rng(seed), bucket)
     assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
 
 
@@ -50,6 +50,6 @@ def test_buckets_pad_less_than_chance():
     def padding(batches):
         return sum(len(b) * lengths[b].max() - lengths[b].sum() for b in batches)
 
-    bucketed = length_bucketed_batches(lengths, 16, np.random.default_rng(1))
-    chance = length_bucketed_batches(lengths, 16, np.random.default_rng(1), bucket=1)
+    bucketed = shuffled_batches(lengths, 16, np.random.default_rng(1))
+    chance = shuffled_batches(lengths, 16, np.random.default_rng(1), bucket=1)
     assert padding(bucketed) < padding(chance) / 4

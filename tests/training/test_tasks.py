@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rom_haystack.inference.encoder import clip_to_tokens
 from training.errors import DataError
 from training.tasks import TASKS, ReadingTask, RetrievalTask
-from training.tasks.reading import clip_tokens, occurrences
+from training.tasks.reading import occurrences
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
 
@@ -162,8 +163,8 @@ class TestReadingTask:
         assert features["targets"].any(-1).all()
 
     def test_long_questions_are_clipped(self, make_task, tiny_tokenizer):
-        assert clip_tokens(tiny_tokenizer, "who who", 5) == "who who"
-        assert clip_tokens(tiny_tokenizer, "the " * 9, 3) == "the the the"
+        assert clip_to_tokens(tiny_tokenizer, "who who", 5) == "who who"
+        assert clip_to_tokens(tiny_tokenizer, "the " * 9, 3) == "the the the"
 
     def test_loss_equals_its_definition(self, make_task, tiny_model):
         task = make_task(ReadingTask, relevance_weight=0.7)

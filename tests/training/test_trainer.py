@@ -13,7 +13,7 @@ import training.trainer as trainer_module
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint
 from training.errors import DataError, RecipeError
-from training.trainer import ROMTrainer, build_tasks, set_dropout, start_model, train
+from training.trainer import ROMTrainer, build_tasks, claim_folder, set_dropout, start_model, train
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
 
@@ -199,3 +199,12 @@ class TestMistakes:
         path.write_text(path.read_text(encoding="utf-8").splitlines()[-1] + "\n", encoding="utf-8")
         with pytest.raises(DataError, match="no question there has an answer"):
             build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)
+
+
+def test_a_run_folder_belongs_to_one_recipe_and_data(encoder_folder, make_recipe, data_root, tmp_path):
+    claim_folder(make_recipe(encoder_folder), data_root, tmp_path)
+    claim_folder(make_recipe(encoder_folder, steps=99, remarks="longer"), data_root, tmp_path)
+    with pytest.raises(RecipeError, match="belongs to a run with seed = 13, not 14"):
+        claim_folder(make_recipe(encoder_folder, seed=14), data_root, tmp_path)
+    with pytest.raises(RecipeError, match="data_root"):
+        claim_folder(make_recipe(encoder_folder), tmp_path, tmp_path)

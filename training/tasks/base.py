@@ -96,10 +96,10 @@ class Task(ABC):
 
     def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng((self.seed, 0, epoch))
-        return length_bucketed_batches(self._lengths, self.options.batch_size, rng)
+        return shuffled_batches(self._lengths, self.options.batch_size, rng)
 
 
-def length_bucketed_batches(
+def shuffled_batches(
     lengths: np.ndarray, batch_size: int, rng: np.random.Generator, bucket: int = 32
 ) -> list[np.ndarray]:
     """Shuffle indices into batches of similar length, so that little is padded.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rom_haystack.inference.encoder import clip_to_tokens
 from training.tasks.base import Features, Task, TaskOptions
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ReadingOptions(TaskOptions):
+class ReadingTaskOptions(TaskOptions):
     """Options of `ReadingTask`.
 
     Args:
@@ -47,8 +48,8 @@ class ReadingTask(Task):
     the answer have the null position as their only target.
     """
 
-    Options = ReadingOptions
-    options: ReadingOptions
+    Options = ReadingTaskOptions
+    options: ReadingTaskOptions
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,7 +60,9 @@ class ReadingTask(Task):
     def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:
         """Tokenise pairs and mark the answers' tokens, or the null position."""
         texts = [self._passage_text(question, rng) for question in questions]
-        queries = [clip_tokens(self.tokenizer, question.text, self.options.max_query_length) for question in questions]
+        queries = [
+            clip_to_tokens(self.tokenizer, question.text, self.options.max_query_length) for question in questions
+        ]
         encoded = self.tokenizer(
             queries,
             texts,
@@ -139,9 +142,3 @@ def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:
         for answer in answers
         for match in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
     ]
-
-
-def clip_tokens(tokenizer: Any, text: str, limit: int) -> str:
-    """Cut a text after `limit` tokens, at a token's end."""
-    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return text if len(offsets) <= limit else text[: offsets[limit - 1][1]]

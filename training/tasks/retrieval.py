@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from rom_haystack.inference.encoder import title_separator
 from training.errors import DataError
 from training.tasks.base import Features, Task, TaskOptions
 from training.tasks.reading import occurrences
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RetrievalOptions(TaskOptions):
+class RetrievalTaskOptions(TaskOptions):
     """Options of `RetrievalTask`.
 
     Args:
@@ -54,8 +55,8 @@ class RetrievalTask(Task):
     that contain its answer count neither for nor against it.
     """
 
-    Options = RetrievalOptions
-    options: RetrievalOptions
+    Options = RetrievalTaskOptions
+    options: RetrievalTaskOptions
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -139,7 +140,7 @@ class RetrievalTask(Task):
         return self._tokens(texts, self.options.max_passage_length)
 
     def _passage_text(self, passage: Passage, with_title: bool) -> str:
-        separator = f" {self.tokenizer.sep_token or ''} ".replace("  ", " ")
+        separator = title_separator(self.tokenizer)
         return f"{passage.title}{separator}{passage.text}" if with_title and passage.title else passage.text
 
     def _tokens(self, texts: list[str], max_length: int) -> dict[str, Tensor]:
