@@ -25,7 +25,7 @@ PAIRS = [
     (
         ROMExtractiveReader,
         TransformersExtractiveReader,
-        {"model": OUR_MODEL, "calibration_factor": "our log-odds are trained as such, theirs are raw logits"},
+        {"model": OUR_MODEL, "calibration_factor": "fitted to our log-odds; theirs are raw logits"},
     ),
     (ROMRetriever, TextEmbeddingRetriever, {"text_embedder": "theirs has none to default to"}),
 ]
