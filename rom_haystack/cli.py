@@ -163,8 +163,19 @@ def _mistakes_explained(as_json: bool) -> Iterator[None]:
         yield
     except ValueError as error:  # CheckpointError and LibraryError are such too
         _fail(str(error), MISTAKE, as_json)
+    except BrokenPipeError:  # the reader of the output has left; typer ends quietly
+        raise
+    except OSError as error:
+        place = f"'{error.filename}': " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}. Check the path and its permissions.", MISTAKE, as_json)
     except KeyboardInterrupt:
         _fail("Interrupted.", INTERRUPTED, as_json)
+    except Exception as error:
+        from haystack.core.errors import PipelineRuntimeError  # noqa: PLC0415
+
+        if not isinstance(error, PipelineRuntimeError):
+            raise
+        _fail(f"'{error.component_name}' failed: {error.__cause__ or error}", MISTAKE, as_json)
 
 
 def _fail(message: str, code: int, as_json: bool, **fields: Any) -> NoReturn:
@@ -181,7 +192,7 @@ def _quiet(model: str) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if (_PACKAGE / "checkpoints" / model).is_dir() or Path(model).expanduser().exists():
+    if _is_local(model):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import logging  # noqa: PLC0415
 
@@ -192,6 +203,14 @@ def _quiet(model: str) -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+
+
+def _is_local(model: str) -> bool:
+    """Tell whether a model is bundled or a folder, without importing torch as `resolve_checkpoint` does."""
+    try:
+        return (_PACKAGE / "checkpoints" / model).is_dir() or Path(model).expanduser().exists()
+    except (OSError, RuntimeError):  # no possible path; `resolve_checkpoint` explains it
+        return False
 
 
 @contextmanager

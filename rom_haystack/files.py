@@ -41,9 +41,13 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_HTML_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+# A tag that can be read as ASCII is not in UTF-16 or UTF-32, whatever it says.
+_HTML_CHARSET = re.compile(
+    rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*(?!u(?:tf)?[-_]?(?:16|32))([\w.:-]+)", re.IGNORECASE
+)
 _HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+# It begins with a key, which tells it from text between two rules.
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TITLE_LENGTH = 200
@@ -119,7 +123,8 @@ def decode(data: bytes, *, declared: str | None = None) -> str:
     """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            text = _try_decode(data, encoding)
+            # Text cut within a character is still UTF-8, and a guess would take it for another encoding.
+            text = data.decode(encoding, "replace") if mark == codecs.BOM_UTF8 else _try_decode(data, encoding)
             break
     else:
         text = (_try_decode(data, declared) if declared else None) or _try_decode(data, "utf-8") or _guess(data)
@@ -183,7 +188,8 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
     else:
         charset = _HTML_CHARSET.search(data[:4096]) if kind == HTML else None
         text = decode(data, declared=charset[1].decode("ascii") if charset else None)
-        data, title = text.encode("utf-8"), find_title(text, kind)
+        title = find_title(text, kind)
+        data = (_FRONT_MATTER.sub("", text) if kind == MARKDOWN else text).encode("utf-8")
     meta = {**meta, "mime_type": kind, "title": meta.get("title") or title or readable_stem(name)}
     return ByteStream(data, meta=meta, mime_type=kind)
 
@@ -191,7 +197,7 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
 def _try_decode(data: bytes, encoding: str) -> str | None:
     try:
         return data.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):  # some of Python's codecs raise the plain UnicodeError
         return None
 
 
@@ -237,7 +243,7 @@ def _check_docx(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             damaged = archive.testzip() is not None or "word/document.xml" not in archive.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # damaged archives make zipfile and zlib raise errors of many kinds
         raise UnreadableSourceError("is no readable Word file (.docx)") from error
     if damaged:
         raise UnreadableSourceError("is a damaged Word file (.docx)")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 import sys
 import time
@@ -33,7 +34,8 @@ MAX_FILE_SIZE = 50 * 1024 * 1024
 
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
-_PASSAGES = "passages-"
+_STORE_FILE = re.compile(r"passages-[0-9]+\.json(\.new)?")
+_INDEX_FILE = re.compile(rf"manifest\.json(\.new)?|lock|{_STORE_FILE.pattern}")
 # Passages embedded and written together: whole files, until there are this many.
 _GROUP = 64
 # A file changed within this time of being looked at may change again without a new time stamp (some file systems
@@ -51,7 +53,7 @@ class FileEntry:
 
     Attributes:
         size: Bytes.
-        mtime_ns: Time of the last change, in nanoseconds; 0 where it can't be trusted yet.
+        mtime_ns: Time of the last change, in nanoseconds; -1 where it can't be trusted yet.
         sha256: Hash of the content.
         ids: The file's passages in the store.
         reason: Why there are none; None for a file that was read.
@@ -89,7 +91,7 @@ class Manifest:
     @property
     def store_file(self) -> str:
         """Name of the file with the passages of this generation."""
-        return f"{_PASSAGES}{self.generation}.json"
+        return f"passages-{self.generation}.json"
 
 
 @dataclass
@@ -187,12 +189,12 @@ class Library:
         self.device = device
         self.settings = {"split_length": split_length, "split_overlap": split_overlap}
         self._fingerprint = model_fingerprint(resolve_checkpoint(model))
-        self.index = (
-            Path(index).expanduser().absolute() if index is not None else default_index(self.folder, self._fingerprint)
-        )
+        self.index = _expanded(index).absolute() if index is not None else default_index(self.folder, self._fingerprint)
         self._check_index()
         self._converter: ROMFileConverter | None = None
-        self._embedder: ROMDocumentEmbedder | None = None
+        self._embedder = ROMDocumentEmbedder(
+            model=model, device=device, meta_fields_to_embed=["title"], progress_bar=False
+        )
         self._store: InMemoryDocumentStore | None = None
 
     @property
@@ -241,6 +243,7 @@ class Library:
                 self.store.delete_documents(manifest.files.pop(name).ids)
             self._index(plan, manifest, progress)
         finally:
+            self._embedder.close()
             self._save(manifest, store_changed=_ids(manifest) != before)
 
     def _index(self, plan: _Plan, manifest: Manifest, progress: Progress | None) -> None:
@@ -248,8 +251,8 @@ class Library:
         for done, (name, file) in enumerate(plan.changed.items(), start=1):
             try:
                 group[name] = self._convert(name, file)
-            except OSError as error:  # gone or locked since it was looked at
-                plan.skipped[name] = _reason(error)
+            except (OSError, UnreadableSourceError) as error:
+                plan.skipped[name] = _reason(error) if isinstance(error, OSError) else str(error)
                 if name in manifest.files:
                     self.store.delete_documents(manifest.files.pop(name).ids)
             if sum(len(documents) for _, documents in group.values()) >= _GROUP or done == len(plan.changed):
@@ -261,9 +264,13 @@ class Library:
     def _convert(self, name: str, file: _Found) -> tuple[FileEntry, list[Document]]:
         if self._converter is None:
             self._converter = ROMFileConverter(**self.settings)
-        data = file.path.read_bytes()
+        data = file.path.read_bytes()  # raises OSError if it is gone or locked since it was looked at
         source = ByteStream(data, meta={"file_path": displayable(name)}, mime_type=mime_type_of(name))
-        result = self._converter.run(sources=[source])
+        try:
+            result = self._converter.run(sources=[source])
+        except Exception as error:  # converters raise errors of any kind, and one odd file must not stop the rest
+            cause = error.__cause__ or error
+            raise UnreadableSourceError(f"can't be converted ({type(cause).__name__}: {cause})") from error
         entry = FileEntry(file.size, _settled(file.mtime_ns), hashlib.sha256(data).hexdigest())
         entry.ids = [document.id for document in result["documents"]]
         entry.reason = next(iter(result["skipped"].values()), None)
@@ -273,10 +280,6 @@ class Library:
         """Embed a group of files, then exchange their old passages for the new."""
         documents = [document for _, documents in group.values() for document in documents]
         if documents:
-            if self._embedder is None:
-                self._embedder = ROMDocumentEmbedder(
-                    model=self.model, device=self.device, meta_fields_to_embed=["title"], progress_bar=False
-                )
             documents = self._embedder.run(documents)["documents"]
         for name, (entry, _) in group.items():
             if name in manifest.files:
@@ -335,8 +338,8 @@ class Library:
                 manifest.generation += 1
                 _save_store(self.store, self.index / manifest.store_file)
             _replace(self.index / _MANIFEST, json.dumps(asdict(manifest), indent=1))
-            for path in self.index.glob(f"{_PASSAGES}*"):
-                if path.name != manifest.store_file:
+            for path in list(self.index.iterdir()):
+                if _STORE_FILE.fullmatch(path.name) and path.name != manifest.store_file:
                     path.unlink(missing_ok=True)
         except OSError as error:
             raise LibraryError(f"The index in {self.index} can't be written: {error.strerror or error}.") from error
@@ -366,8 +369,16 @@ class Library:
             return
         if not self.index.is_dir():
             raise LibraryError(f"{self.index} is a file; an index is a folder. Choose another place for it.")
-        strangers = [p.name for p in self.index.iterdir() if not p.name.startswith((_MANIFEST, _LOCK, _PASSAGES))]
-        if strangers and not (self.index / _MANIFEST).exists():
+        strangers = [path.name for path in self.index.iterdir() if not _INDEX_FILE.fullmatch(path.name)]
+        try:
+            manifest = json.loads((self.index / _MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none, or a damaged one
+            manifest = None
+        if isinstance(manifest, dict):
+            if {"format_version", "fingerprint"} <= manifest.keys():
+                return
+            strangers.insert(0, _MANIFEST)  # whole, but something else's
+        if strangers:
             raise LibraryError(
                 f"{self.index} holds other files ({strangers[0]}, …) and no index. Choose an empty or a new folder."
             )
@@ -431,7 +442,7 @@ def default_index(folder: Path, fingerprint: str) -> Path:
 def cache_home() -> Path:
     """Folder of all indexes that have no place of their own."""
     if home := os.environ.get("ROM_HOME"):
-        return Path(home).expanduser().absolute()
+        return _expanded(home).absolute()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -441,8 +452,17 @@ def cache_home() -> Path:
     return base / "rom_haystack"
 
 
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise LibraryError(
+            f"'{path}' can't be found: it names the home of a user who isn't known here. Write the path out in full."
+        ) from error
+
+
 def _existing_folder(folder: str | Path) -> Path:
-    path = Path(folder).expanduser()
+    path = _expanded(folder)
     if not path.exists():
         raise LibraryError(f"There is no folder '{folder}'.")
     if not path.is_dir():
@@ -502,8 +522,8 @@ def _report(
 
 
 def _settled(mtime_ns: int) -> int:
-    """Return a time stamp that a later change is sure to alter; 0, which no file has, where this one might stay."""
-    return mtime_ns if mtime_ns < time.time_ns() - _TIMESTAMP_STEP_NS else 0
+    """Return a time stamp that a later change is sure to alter: -1, from before 1970, where this one might stay."""
+    return mtime_ns if mtime_ns < time.time_ns() - _TIMESTAMP_STEP_NS else -1
 
 
 def _has_hash(path: Path, sha256: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import pytest_socket
 from fpdf import FPDF
 from haystack import Document, ExtractedAnswer
+from haystack.core.errors import PipelineRuntimeError
 from rich.text import Text
 from typer.testing import CliRunner
 
@@ -209,6 +210,51 @@ def test_mistakes_are_explained_without_a_traceback(rom, docs, tmp_path):
         assert message in result.stderr
         assert "Traceback" not in result.output
         assert result.stdout == ""
+
+
+def test_paths_that_can_not_be_are_mistakes(rom, docs):
+    long = "x" * 300
+    ask = ("ask", "Who?", "--docs")
+    mistakes = [
+        ("File name too long", rom(*ask, long)),
+        ("File name too long", rom(*ask, docs, "--index", docs / long)),
+        ("File name too long", CliRunner().invoke(app, ["info", long])),
+        ("'~nosuchuser/x'", rom(*ask, "~nosuchuser/x")),
+        ("'~nosuchuser/x'", rom(*ask, docs, "--index", "~nosuchuser/x")),
+        ("'~nosuchuser/x'", CliRunner().invoke(app, ["info", "~nosuchuser/x"])),
+    ]
+    for message, result in mistakes:
+        assert result.exit_code == MISTAKE, message
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError(13, "Permission denied", "/a/b"),
+            "'/a/b': Permission denied. Check the path and its permissions.\n",
+        ),
+        (PipelineRuntimeError("reader", None, "out of\nmemory"), "'reader' failed: out of memory\n"),
+    ],
+)
+def test_failures_around_us_are_one_line(rom, docs, monkeypatch, error, line):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Library, "update", fail)
+    result = rom("index", docs)
+    assert (result.exit_code, result.stderr) == (MISTAKE, line)
+
+
+def test_our_own_errors_keep_their_traceback(rom, docs, monkeypatch):
+    def fail(*_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Library, "update", fail)
+    assert isinstance(rom("index", docs).exception, KeyError)
 
 
 def test_a_damaged_model_is_a_mistake(docs, tiny_checkpoint, tmp_path):

@@ -1,7 +1,12 @@
+import io
+import random
+
+import docx
 import pytest
 from haystack.dataclasses import ByteStream
 
 from rom_haystack.files import (
+    DOCX,
     HTML,
     MARKDOWN,
     TEXT,
@@ -17,6 +22,10 @@ GERMAN = "Über die Brücke gehen viele Leute. Größe ist nicht alles."
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю. Москва является столицей России."
 
 
+def read(data, mime_type):
+    return SourceReader().run(sources=[ByteStream(data, mime_type=mime_type)])
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
 def test_decodes_western_text(encoding):
     assert decode(GERMAN.encode(encoding)) == GERMAN
@@ -30,6 +39,20 @@ def test_decodes_cyrillic_text(encoding):
 def test_decodes_as_declared_unless_that_is_wrong():
     assert decode(GERMAN.encode("cp1250"), declared="cp1250") == GERMAN
     assert decode(GERMAN.encode("utf-8"), declared="no-such-encoding") == GERMAN
+    assert decode(GERMAN.encode("utf-8"), declared="undefined") == GERMAN  # a codec of Python's that always fails
+
+
+def test_a_bad_byte_after_a_byte_order_mark_is_replaced():
+    assert decode(RUSSIAN.encode("utf-8-sig") + b"\xd0") == RUSSIAN + "\ufffd"
+
+
+@pytest.mark.parametrize("declared", ["utf-16", "UTF-16LE", "utf16", "utf_32_be"])
+def test_a_readable_tag_can_not_declare_wide_characters(declared):
+    page = f"<html><meta charset='{declared}'><title>Größe</title><p>{GERMAN}</html>" + " " * 3
+    for text in (page, page + " "):  # an odd and an even number of bytes
+        stream = read(text.encode(), HTML)["streams"][0]
+        assert stream.meta["title"] == "Größe"
+        assert stream.data.decode() == text
 
 
 def test_line_ends_become_newlines():
@@ -55,6 +78,7 @@ def test_surrogates_are_joined_or_replaced():
         ("```\n# comment\n```\n\n# Real", MARKDOWN, "Real"),
         ('---\nauthor: me\ntitle: "From the front"\n---\n\n# Heading', MARKDOWN, "From the front"),
         ("---\nauthor: me\n---\n\n# Heading", MARKDOWN, "Heading"),
+        ("---\n\ntitle: between rules\n\n---\n\n# Heading", MARKDOWN, "Heading"),
         ("no heading", MARKDOWN, None),
         ("<html><TITLE lang='en'>Cats &amp;\n dogs</TITLE>", HTML, "Cats & dogs"),
         ("<html><title> </title>", HTML, None),
@@ -88,6 +112,29 @@ def test_reader_reports_what_it_skips_and_reads_the_rest(tmp_path):
         tmp_path.name: "is no file",
         "source 6": "is no readable PDF file",
     }
+
+
+def test_front_matter_gives_the_title_and_is_no_text():
+    stream = read(b"---\ntitle: From the front\ntags: [a]\n---\n\n# Heading\n", MARKDOWN)["streams"][0]
+    assert stream.meta["title"] == "From the front"
+    assert stream.data == b"\n# Heading\n"
+    text = b"---\n\nText between rules: kept.\n\n---\n"
+    assert read(text, MARKDOWN)["streams"][0].data == text
+
+
+def test_damaged_word_files_are_skipped():
+    document = docx.Document()
+    document.add_paragraph(GERMAN)
+    file = io.BytesIO()
+    document.save(file)
+    flips = random.Random(0)
+    reasons = []
+    for _ in range(200):
+        data = bytearray(file.getvalue())
+        data[flips.randrange(len(data))] ^= 1 << flips.randrange(8)
+        reasons += read(bytes(data), DOCX)["skipped"].values()
+    assert len(reasons) > 100
+    assert set(reasons) == {"is no readable Word file (.docx)", "is a damaged Word file (.docx)"}
 
 
 def test_reader_leaves_its_input_alone():

@@ -388,6 +388,88 @@ def test_places_that_are_no_index_are_refused(open_library, folder, tmp_path):
         open_library(index=folder / "rivers.txt" / "index").update()
 
 
+@pytest.mark.parametrize("manifest", ['{"name": "My app", "icons": []}', "{broken", None])
+def test_files_of_someone_else_are_never_touched(open_library, tmp_path, manifest):
+    place = tmp_path / "app"
+    place.mkdir()
+    (place / "passages-from-my-book.txt").write_text("mine")
+    if manifest:
+        (place / "manifest.json").write_text(manifest)
+    with pytest.raises(LibraryError, match="holds other files"):
+        open_library(index=place)
+
+
+def test_a_lone_manifest_of_something_else_is_refused(open_library, tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "My app"}')
+    with pytest.raises(LibraryError, match="holds other files"):
+        open_library(index=tmp_path / "app")
+
+
+def test_files_put_beside_an_index_stay(open_library, folder):
+    open_library().update()
+    mine = [open_library().index / name for name in ("passages-from-my-book.txt", "passages-1.json.bak", "locks")]
+    for path in mine:
+        path.write_text("mine")
+    (folder / "rivers.txt").write_text("Rivers are changed.")
+    assert open_library().update().replaced == ["rivers.txt"]
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    assert not (open_library().index / "passages-1.json").exists()
+
+
+def test_a_home_that_is_nowhere_is_refused(open_library, monkeypatch):
+    for options in ({"folder": "~nosuchuser/x"}, {"index": "~nosuchuser/x"}):
+        with pytest.raises(LibraryError, match="'~nosuchuser/x' can't be found"):
+            open_library(**options)
+    monkeypatch.setenv("ROM_HOME", "~nosuchuser/x")
+    with pytest.raises(LibraryError, match="'~nosuchuser/x' can't be found"):
+        open_library(index=None)
+
+
+def test_a_converter_that_fails_costs_one_file(open_library, monkeypatch):
+    convert = ROMFileConverter.run
+
+    @wraps(convert)
+    def fail(self, sources, **_):
+        if sources[0].meta["file_path"] == "birds/owl.txt":
+            raise RecursionError("too deep")
+        return convert(self, sources=sources)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ROMFileConverter, "run", fail)
+        report = open_library().update()
+    assert report.skipped == [("birds/owl.txt", "can't be converted (RecursionError: too deep)")]
+    assert report.added == ["birds/heron.md", "rivers.txt"]
+    assert open_library().update().added == ["birds/owl.txt"]  # the file may be fine, so it is tried again
+
+
+def test_a_change_that_sets_the_clock_to_its_beginning_is_seen(open_library, folder):
+    (folder / "rivers.txt").write_text("Rivers flow.")  # too new for its time to be trusted
+    open_library().update()
+    (folder / "rivers.txt").write_text("Rivers stop.")
+    os.utime(folder / "rivers.txt", ns=(0, 0))
+    assert open_library().update().replaced == ["rivers.txt"]
+
+
+def test_the_model_is_given_back_after_an_update(open_library, folder, monkeypatch):
+    held = []
+    acquire, release = REGISTRY.acquire, REGISTRY.release
+    monkeypatch.setattr(REGISTRY, "acquire", lambda spec: held.append(spec) or acquire(spec))
+    monkeypatch.setattr(REGISTRY, "release", lambda spec: held.remove(spec) or release(spec))
+    library = open_library()
+    library.update()
+    assert held == []
+    (folder / "rivers.txt").write_text("Rivers are changed.")
+
+    def interrupt(*_):
+        assert held
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        library.update(interrupt)
+    assert held == []
+
+
 def test_folders_that_are_none_are_refused(open_library, folder):
     with pytest.raises(LibraryError, match="no folder"):
         open_library(folder=folder / "missing")

@@ -60,9 +60,8 @@ class EncoderSpec:
         model_options = dict(model_kwargs or {})
         dtype = model_options.pop("dtype", None) or model_options.pop("torch_dtype", None) or "float32"
         options = {"model": model_options, "tokenizer": tokenizer_kwargs}
-        folder = Path(model).expanduser()
         return cls(
-            model=str(folder.resolve()) if folder.is_dir() and str(model) not in bundled_checkpoints() else str(model),
+            model=_one_name(str(model)),
             dtype=str(dtype).removeprefix("torch."),
             options=json.dumps({name: value for name, value in options.items() if value}, sort_keys=True),
             **fields,
@@ -86,6 +85,17 @@ class EncoderSpec:
             tokenizer_kwargs=options.get("tokenizer"),
         )
         return ROMEncoder(model, tokenizer)
+
+
+def _one_name(model: str) -> str:
+    """Name a local folder by its whole path, however it was written; leave other names, and impossible ones, alone."""
+    if model in bundled_checkpoints():
+        return model
+    try:
+        folder = Path(model).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else model
+    except (OSError, RuntimeError):  # loading it says what is wrong
+        return model
 
 
 @dataclass

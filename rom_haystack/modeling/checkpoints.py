@@ -36,12 +36,20 @@ def resolve_checkpoint(
     Raises:
         CheckpointError: Nothing of that name can be found, or it is no ROM checkpoint of a readable version.
     """
-    bundled, local = bundled_checkpoints(), Path(model).expanduser()
+    bundled = bundled_checkpoints()
+    try:
+        local = Path(model).expanduser()
+        is_folder, is_there = local.is_dir(), local.exists()
+    except (OSError, RuntimeError) as error:  # too long, not to be looked at, or an unknown user's home
+        raise CheckpointError(
+            f"'{model}' can't be looked up: {error}. Give a bundled name, the full path of a readable folder, or a "
+            "hub id."
+        ) from error
     if str(model) in bundled:
         folder = bundled[str(model)]
-    elif local.is_dir():
+    elif is_folder:
         folder = local.resolve()
-    elif local.exists():
+    elif is_there:
         raise CheckpointError(f"'{model}' is a file; a ROM checkpoint is a folder with config.json and weights.")
     else:
         folder = _from_hub(str(model), revision, token, local_files_only=local_files_only)

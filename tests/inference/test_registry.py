@@ -182,3 +182,9 @@ def test_plain_and_created_specs_of_one_model_are_equal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a folder of the same name does not hide a bundled checkpoint
     monkeypatch.setattr("rom_haystack.inference.registry.bundled_checkpoints", lambda: {"rom-minilm-l6"})
     assert EncoderSpec.create("rom-minilm-l6") == EncoderSpec("rom-minilm-l6")
+
+
+@pytest.mark.parametrize("model", ["~nosuchuser/x", "x" * 300])
+def test_impossible_paths_are_explained_when_loaded(model):
+    with pytest.raises(CheckpointError, match=model[:12]):
+        EncoderSpec.create(model).load()

@@ -170,6 +170,10 @@ class TestLocalNames:
         assert model.encoder.config._attn_implementation == "eager"
         assert tokenizer.model_max_length == 77
 
+    @pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/x"])
+    def test_impossible_paths(self, name):
+        assert f"'{name}' can't be looked up: " in error_of(name)
+
 
 class TestHub:
     @pytest.mark.parametrize("name", ["nobody/nothing", "no-such-name", "/no/such/folder", "a b c"])
