@@ -12,7 +12,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rom_haystack"
-UPPER = ("rom_haystack.components", "rom_haystack.document_stores", "rom_haystack.pipelines", "rom_haystack.cli")
+#: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
+BELOW: dict[str, tuple[str, ...]] = {
+    "metrics": (),
+    "modeling": (),
+    "inference": ("modeling",),
+    "components": ("modeling", "inference", "metrics"),
+    "files": (),
+    "passages": ("files",),
+    "pipelines": ("modeling", "components", "files", "passages"),
+    "library": ("modeling", "components", "files", "passages", "pipelines"),
+}
+OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 HAYSTACK = ("haystack", "haystack_integrations", "faiss", "streamlit")
 
 
@@ -30,29 +41,59 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def offences(folder: Path, forbidden: tuple[str, ...]) -> dict[str, set[str]]:
-    files = sorted(folder.rglob("*.py"))
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def imports_under(module: str) -> set[tuple[str, str]]:
+    """Every (file, imported name) of a module or a package."""
+    path = ROOT.joinpath(*module.split("."))
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     assert files
-    wrong = {}
-    for path in files:
-        bad = {name for name in imports_of(path) if any(name == f or name.startswith(f"{f}.") for f in forbidden)}
-        if bad:
-            wrong[str(path.relative_to(ROOT))] = bad
-    return wrong
+    return {(str(file.relative_to(ROOT)), name) for file in files for name in imports_of(file)}
+
+
+def arrows_up(module: str, below: tuple[str, ...]) -> set[tuple[str, str]]:
+    """Imports of ours from neither `module` itself nor a part below it; the root hands out every part, so it is up."""
+    allowed = (module, *(f"rom_haystack.{part}" for part in below))
+    return {(file, name) for file, name in imports_under(module) if within(name, OURS) and not within(name, allowed)}
+
+
+@pytest.mark.parametrize(("part", "below"), BELOW.items(), ids=list(BELOW))
+def test_no_arrow_points_up(part, below):
+    assert arrows_up(f"rom_haystack.{part}", below) == set()
+
+
+def test_the_package_needs_nothing_beside_it():
+    assert {(file, name) for file, name in imports_under("rom_haystack") if within(name, OURS[1:])} == set()
+
+
+def test_training_stands_on_the_lower_layers():
+    assert arrows_up("training", ("modeling", "inference", "metrics")) == set()
+
+
+def test_every_part_has_its_place():
+    parts = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert parts - {"__init__", "cli"} == set(BELOW)
 
 
 @pytest.mark.parametrize(
-    ("folder", "forbidden"),
-    [
-        (PACKAGE, ("training", "demo", "benchmarks", "tests")),
-        (PACKAGE / "modeling", ("rom_haystack.inference", *UPPER, *HAYSTACK)),
-        (PACKAGE / "inference", (*UPPER, *HAYSTACK)),
-        (ROOT / "training", (*UPPER, *HAYSTACK)),
-    ],
-    ids=["rom_haystack", "modeling", "inference", "training"],
+    "module", ["rom_haystack.metrics", "rom_haystack.modeling", "rom_haystack.inference", "training"]
 )
-def test_no_arrow_points_up(folder, forbidden):
-    assert offences(folder, forbidden) == {}
+def test_lower_layers_know_no_haystack(module):
+    assert {(file, name) for file, name in imports_under(module) if within(name, HAYSTACK)} == set()
+
+
+def test_the_check_names_the_offender(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    folder = tmp_path / "rom_haystack" / "components"
+    folder.mkdir(parents=True)
+    source = (
+        "from ..library import Library\nimport rom_haystack.modeling, haystack, training.recipe, rom_haystack.cli\n"
+    )
+    (folder / "module.py").write_text(source, encoding="utf-8")
+    names = {name for _, name in arrows_up("rom_haystack.components", BELOW["components"])}
+    assert names == {"rom_haystack.library", "rom_haystack.library.Library", "rom_haystack.cli", "training.recipe"}
 
 
 def test_the_check_sees_every_form_of_import(tmp_path, monkeypatch):

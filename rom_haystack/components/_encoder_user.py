@@ -2,6 +2,7 @@
 
 import inspect
 import threading
+import weakref
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ from haystack.utils import ComponentDevice, Secret
 from haystack.utils.hf import deserialize_hf_model_kwargs, serialize_hf_model_kwargs
 
 from rom_haystack.inference import REGISTRY, EncoderSpec, ROMEncoder
+from rom_haystack.modeling import bundled_checkpoints
 
 #: Default of every `token`, as in the stock components.
 HUB_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
@@ -22,12 +24,13 @@ _AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 class EncoderUser:
     """Hold the arguments that name an encoder, and one share of it between `warm_up` and `close`.
 
-    Components with the same (model, revision, device, dtype, backend) share one encoder in memory.
+    Components with the same (model, revision, device, dtype, backend) share one encoder in memory. A component that is
+    dropped without `close` gives its share back when it is garbage-collected.
 
     Args:
         model: Bundled name, folder or hub id of a ROM checkpoint.
         device: Where the model runs; None picks the machine's default when the model is loaded.
-        token: Access token for a private hub id.
+        token: Access token for a private hub id, read at `warm_up` and for a hub id only.
         revision: Branch, tag or commit of a hub id.
         local_files_only: Never ask the hub.
         model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`. A `device_map` that names one
@@ -40,7 +43,7 @@ class EncoderUser:
     """
 
     _lock: threading.Lock
-    _held: EncoderSpec | None
+    _share: "weakref.finalize[[EncoderSpec], EncoderUser] | None"
     _encoder: ROMEncoder | None
 
     def __init__(
@@ -75,16 +78,17 @@ class EncoderUser:
 
         Raises:
             CheckpointError: The checkpoint can't be found or loaded.
+            ValueError: A hub id's token is a strict secret that is not set.
         """
         self._warm_encoder()
 
     def close(self) -> None:
         """Give the share back; the last user frees the encoder. A later `warm_up` or `run` takes a new one."""
         with self._lock:
-            spec = self._held
-            self._held = self._encoder = None
-        if spec is not None:
-            REGISTRY.release(spec)
+            share = self._share
+            self._share = self._encoder = None
+        if share is not None:
+            share()
 
     def to_dict(self) -> dict[str, Any]:
         """Serialize to a dictionary, with the requested device rather than the one it was resolved to."""
@@ -105,24 +109,24 @@ class EncoderUser:
     def _warm_encoder(self) -> ROMEncoder:
         with self._lock:
             if self._encoder is None:
-                spec = self._spec(device=self._torch_device())
+                spec = self._spec(device=self._torch_device(), token=self._hub_token())
                 self._encoder = REGISTRY.acquire(spec)
-                self._held = spec
+                self._share = weakref.finalize(self, REGISTRY.release, spec)  # runs once: at close, or with our end
             return self._encoder
 
     def _start_cold(self) -> None:
         self._lock = threading.Lock()
-        self._held = self._encoder = None
+        self._share = self._encoder = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave the lock and the share behind and start cold."""
-        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_held", "_encoder")}
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_share", "_encoder")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._start_cold()
 
-    def _spec(self, device: str) -> EncoderSpec:
+    def _spec(self, device: str, token: str | None = None) -> EncoderSpec:
         model_kwargs = dict(self.model_kwargs or {})
         for name in ("device_map", "trust_remote_code", "use_safetensors"):
             model_kwargs.pop(name, None)
@@ -137,13 +141,23 @@ class EncoderUser:
                 revision=self.revision or revision,
                 device=device,
                 backend=self.backend,
-                token=self.token.resolve_value() if self.token else None,
+                token=token,
                 local_files_only=self.local_files_only or local_files_only,
                 model_kwargs=model_kwargs,
                 tokenizer_kwargs=tokenizer_kwargs,
             )
         except TypeError as error:
             raise ValueError(f"model_kwargs and tokenizer_kwargs must hold plain values: {error}.") from error
+
+    def _hub_token(self) -> str | None:
+        """Resolve the token if the hub may be asked; what is on this machine loads without it."""
+        if self.token is None or self.model in bundled_checkpoints():
+            return None
+        try:
+            is_folder = Path(self.model).expanduser().is_dir()
+        except (OSError, RuntimeError):  # an impossible name; loading it says what is wrong
+            return None
+        return None if is_folder else self.token.resolve_value()
 
     def _torch_device(self) -> str:
         device_map = (self.model_kwargs or {}).get("device_map")

@@ -39,7 +39,8 @@ class FakeEncoder:
 
 @pytest.fixture
 def fake(reader):
-    """The reader over two passages with known answers."""
+    """The reader over two passages with known answers, whose scores are the sigmoids of the log-odds as they are."""
+    reader.calibration_factor = 1.0
     reader._encoder = FakeEncoder(
         {
             "Radium glows.": [(0, 6, 2.0), (7, 12, -1.0)],
@@ -282,6 +283,7 @@ class TestModel:
             return outputs
 
         monkeypatch.setattr(reader._encoder, "_forward", favour_null)
+        reader.calibration_factor = 1.0
         answers = reader.run(QUERY, documents)["answers"]
         assert answers[0].data is None
         assert answers[0].score == pytest.approx(1.0, abs=1e-6)

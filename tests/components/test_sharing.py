@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import weakref
 
 import huggingface_hub
@@ -37,12 +39,13 @@ def test_all_components_hold_one_model_and_the_last_close_frees_it(fresh_checkpo
     assert all(holder._encoder is text._encoder for holder in holders)
     weights = {p.data_ptr(): p.numel() for holder in holders for p in holder._encoder.model.parameters()}
     assert sum(weights.values()) == text._encoder.model.parameter_counts()["total"]
-    assert REGISTRY.users(text._held) == 4
+    spec = text._spec(device="cpu")
+    assert REGISTRY.users(spec) == 4
 
     store.write_documents(documents.run([Document(content="The Nile flows north.")])["documents"])
     assert reader.run("Where?", retriever.run("Where?")["documents"])["answers"]
 
-    spec, freed = text._held, weakref.ref(text._encoder.model)
+    freed = weakref.ref(text._encoder.model)
     for left, user in zip((3, 2, 1), users, strict=False):
         user.close()
         user.close()  # gives no second share back
@@ -66,6 +69,52 @@ def test_closed_components_work_again(cls, tiny_checkpoint):
     part.close()
 
 
+@pytest.mark.parametrize("cls", [ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader])
+def test_a_component_dropped_without_close_gives_its_share_back(cls, fresh_checkpoint):
+    kept, dropped = (cls(model=str(fresh_checkpoint), device=CPU) for _ in range(2))
+    spec = kept._spec(device="cpu")
+    kept.warm_up()
+    dropped.warm_up()
+    assert REGISTRY.users(spec) == 2
+    del dropped
+    gc.collect()
+    assert REGISTRY.users(spec) == 1
+    freed = weakref.ref(kept._encoder)
+    del kept
+    gc.collect()
+    assert REGISTRY.users(spec) == 0
+    assert freed() is None
+
+
+def test_a_closed_component_gives_nothing_back_when_it_is_dropped(fresh_checkpoint):
+    kept, dropped = (ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU) for _ in range(2))
+    kept.warm_up()
+    for _ in range(2):
+        dropped.warm_up()
+        dropped.close()
+    del dropped
+    gc.collect()
+    assert REGISTRY.users(kept._spec(device="cpu")) == 1
+    kept.close()
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda part: pickle.loads(pickle.dumps(part))])
+def test_copies_start_cold_and_have_a_share_of_their_own(duplicate, fresh_checkpoint):
+    original = ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU)
+    spec = original._spec(device="cpu")
+    original.warm_up()
+    twin = duplicate(original)
+    assert twin._encoder is None
+    assert REGISTRY.users(spec) == 1
+    twin.warm_up()
+    assert REGISTRY.users(spec) == 2
+    del twin
+    gc.collect()
+    assert REGISTRY.users(spec) == 1
+    original.close()
+    assert REGISTRY.users(spec) == 0
+
+
 def test_another_dtype_is_another_model(fresh_checkpoint):
     full = ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU)
     half = ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU, model_kwargs={"dtype": "bfloat16"})
@@ -80,7 +129,7 @@ def test_a_missing_checkpoint_fails_at_warm_up_and_leaves_no_share(tmp_path):
     embedder = ROMTextEmbedder(model=str(tmp_path), device=CPU)
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         embedder.run("a")
-    assert embedder._held is None
+    assert embedder._share is None
     assert REGISTRY.users(embedder._spec(device="cpu")) == 0
 
 
@@ -113,6 +162,31 @@ class TestHub:
             reader.warm_up()
         assert asked == [(False, "secret-value", "v2"), (True, "secret-value", "v2")]
         assert "secret-value" not in str(reader.to_dict())
+
+    def test_a_missing_token_matters_at_warm_up_only(self, asked, monkeypatch):
+        monkeypatch.delenv("MY_HUB_TOKEN", raising=False)
+        token = Secret.from_env_var("MY_HUB_TOKEN")
+        for cls in (ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader):
+            part = cls(model="someone/some-rom", device=CPU, token=token)
+            part = cls.from_dict(part.to_dict())
+            with pytest.raises(ValueError, match="MY_HUB_TOKEN"):
+                part.warm_up()
+        assert asked == []
+
+    def test_models_on_this_machine_need_no_token(self, fresh_checkpoint, monkeypatch):
+        monkeypatch.delenv("MY_HUB_TOKEN", raising=False)
+        token = Secret.from_env_var("MY_HUB_TOKEN")
+        local = ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU, token=token)
+        local.warm_up()
+        assert local._encoder is not None
+        local.close()
+        monkeypatch.setattr("rom_haystack.components._encoder_user.bundled_checkpoints", lambda: {"some-rom"})
+        assert ROMTextEmbedder(model="some-rom", token=token)._hub_token() is None
+
+    def test_an_impossible_name_is_named_at_warm_up(self):
+        embedder = ROMTextEmbedder(model="~no-such-user/rom", device=CPU)
+        with pytest.raises(CheckpointError, match="~no-such-user/rom"):
+            embedder.warm_up()
 
     def test_a_local_folder_never_asks(self, asked, fresh_checkpoint):
         embedder = ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU)
