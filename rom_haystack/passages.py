@@ -17,7 +17,7 @@ _WORD = 6
 _TOO_LONG = 12
 
 _SOFT_HYPHENATION = re.compile(r"(?m)(?<=[a-zà-ÿ]-)\n(?=[a-zà-ÿ])")
-_SOFT_BREAK = re.compile(r"(?m)^([^\n\f]{39,}[^\s.!?:;…-])[ \t]*\n(?=\w)")
+_SOFT_BREAK = re.compile(r"(?m)(?:^|(?<=\f))([^\n\f]{39,}[^\s.!?:;…-])[ \t]*\n(?=\w)")
 _HEADING = re.compile(r"(?:\A|(?<=\n\n)|(?<=\f))([^\n\f]{0,79}[^\s.!?:;,…])\n{2,}(?=\S)")
 
 

@@ -47,6 +47,8 @@ def test_lines_broken_by_layout_are_joined():
     text = "This line of text goes on and on until the\nnext one, where an exam-\nple is.\nShort\nlines stay"
     joined = "This line of text goes on and on until the next one, where an exam-ple is.\nShort\nlines stay"
     assert tidy(text, PDF) == tidy(text, TEXT) == joined
+    page = "\fThe first line of a page that goes on in\nthe next line."
+    assert tidy(page, PDF) == page.replace("\n", " ")
     assert tidy(text, MARKDOWN) == text
 
 
