@@ -4,9 +4,7 @@ import hashlib
 import json
 import os
 import re
-import stat
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -23,14 +21,22 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder
 from rom_haystack.files import UnreadableSourceError, displayable, mime_type_of
+from rom_haystack.folders import (
+    FoundFile,
+    LibraryError,
+    default_index,
+    existing_folder,
+    expanded,
+    has_hash,
+    scan,
+    settled,
+    why_unreadable,
+)
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
 from rom_haystack.pipelines import ROMFileConverter
 
 #: Version of the index layout this code writes, and the newest it reads.
 FORMAT_VERSION = 1
-
-#: Bytes of the largest file that is read.
-MAX_FILE_SIZE = 50 * 1024 * 1024
 
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
@@ -38,13 +44,6 @@ _STORE_FILE = re.compile(r"passages-[0-9]+\.json(\.new)?")
 _INDEX_FILE = re.compile(rf"manifest\.json(\.new)?|lock|{_STORE_FILE.pattern}")
 # Passages embedded and written together: whole files, until there are this many.
 _GROUP = 64
-# A file changed within this time of being looked at may change again without a new time stamp (some file systems
-# count in steps of two seconds).
-_TIMESTAMP_STEP_NS = 2_000_000_000
-
-
-class LibraryError(ValueError):
-    """A library can't be opened or updated; the message says why and what to do."""
 
 
 @dataclass
@@ -118,19 +117,10 @@ class UpdateReport:
 
 
 @dataclass
-class _Found:
-    """A file in the folder, as it was when it was looked at."""
-
-    path: Path
-    size: int
-    mtime_ns: int
-
-
-@dataclass
 class _Plan:
     """What separates the index from the folder."""
 
-    changed: dict[str, _Found] = field(default_factory=dict)
+    changed: dict[str, FoundFile] = field(default_factory=dict)
     touched: dict[str, FileEntry] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
@@ -184,12 +174,12 @@ class Library:
         split_length: int = 120,
         split_overlap: int = 0,
     ) -> None:
-        self.folder = _existing_folder(folder)
+        self.folder = existing_folder(folder)
         self.model = model
         self.device = device
         self.settings = {"split_length": split_length, "split_overlap": split_overlap}
         self._fingerprint = model_fingerprint(resolve_checkpoint(model))
-        self.index = _expanded(index).absolute() if index is not None else default_index(self.folder, self._fingerprint)
+        self.index = expanded(index).absolute() if index is not None else default_index(self.folder, self._fingerprint)
         self._check_index()
         self._converter: ROMFileConverter | None = None
         self._embedder = ROMDocumentEmbedder(
@@ -252,7 +242,7 @@ class Library:
             try:
                 group[name] = self._convert(name, file)
             except (OSError, UnreadableSourceError) as error:
-                plan.skipped[name] = _reason(error) if isinstance(error, OSError) else str(error)
+                plan.skipped[name] = why_unreadable(error) if isinstance(error, OSError) else str(error)
                 if name in manifest.files:
                     self.store.delete_documents(manifest.files.pop(name).ids)
             if sum(len(documents) for _, documents in group.values()) >= _GROUP or done == len(plan.changed):
@@ -261,7 +251,7 @@ class Library:
             if progress is not None:
                 progress(done, len(plan.changed), displayable(name))
 
-    def _convert(self, name: str, file: _Found) -> tuple[FileEntry, list[Document]]:
+    def _convert(self, name: str, file: FoundFile) -> tuple[FileEntry, list[Document]]:
         if self._converter is None:
             self._converter = ROMFileConverter(**self.settings)
         data = file.path.read_bytes()  # raises OSError if it is gone or locked since it was looked at
@@ -271,7 +261,7 @@ class Library:
         except Exception as error:  # converters raise errors of any kind, and one odd file must not stop the rest
             cause = error.__cause__ or error
             raise UnreadableSourceError(f"can't be converted ({type(cause).__name__}: {cause})") from error
-        entry = FileEntry(file.size, _settled(file.mtime_ns), hashlib.sha256(data).hexdigest())
+        entry = FileEntry(file.size, settled(file.mtime_ns), hashlib.sha256(data).hexdigest())
         entry.ids = [document.id for document in result["documents"]]
         entry.reason = next(iter(result["skipped"].values()), None)
         return entry, result["documents"]
@@ -321,7 +311,7 @@ class Library:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise LibraryError(f"The index in {self.index} {_reason(error)}.") from error
+            raise LibraryError(f"The index in {self.index} {why_unreadable(error)}.") from error
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
         if manifest.folder != str(self.folder):
@@ -384,45 +374,6 @@ class Library:
             )
 
 
-def scan(folder: Path) -> tuple[dict[str, _Found], dict[str, str]]:
-    """Find the files of a folder that can be indexed.
-
-    Hidden files and folders are left out; links to folders are followed, each folder once.
-
-    Returns:
-        Files by their path in the folder, sorted, and reasons by path for files of a supported kind that can't be read.
-    """
-    found: dict[str, _Found] = {}
-    unreadable: dict[str, str] = {}
-    seen: set[tuple[int, int]] = set()
-
-    def walk(directory: Path) -> None:
-        status = directory.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        # Links last, so that a folder is known by its own name where it has one here.
-        for path in sorted(directory.iterdir(), key=lambda p: (p.is_symlink(), p.name)):
-            if path.name.startswith("."):
-                continue
-            name = path.relative_to(folder).as_posix()
-            try:
-                if path.is_dir():
-                    walk(path)
-                elif mime_type_of(path) is not None:
-                    found[name] = _look_at(path)
-            except OSError as error:
-                unreadable[name] = _reason(error)
-            except UnreadableSourceError as error:
-                unreadable[name] = str(error)
-
-    try:
-        walk(folder)
-    except OSError as error:
-        raise LibraryError(f"The folder {folder} {_reason(error)}.") from error
-    return dict(sorted(found.items())), unreadable
-
-
 def model_fingerprint(checkpoint: Path) -> str:
     """Hash the files that make a model what it is: configuration, vocabulary and weights."""
     digest = hashlib.blake2b(digest_size=16)
@@ -433,55 +384,7 @@ def model_fingerprint(checkpoint: Path) -> str:
     return digest.hexdigest()
 
 
-def default_index(folder: Path, fingerprint: str) -> Path:
-    """Place the index of a folder in the user's cache: `ROM_HOME` if it is set, else the system's cache folder."""
-    digest = hashlib.blake2b(os.fsencode(folder) + b"\0" + fingerprint.encode(), digest_size=12)
-    return cache_home() / digest.hexdigest()
-
-
-def cache_home() -> Path:
-    """Folder of all indexes that have no place of their own."""
-    if home := os.environ.get("ROM_HOME"):
-        return _expanded(home).absolute()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "rom_haystack"
-
-
-def _expanded(path: str | Path) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise LibraryError(
-            f"'{path}' can't be found: it names the home of a user who isn't known here. Write the path out in full."
-        ) from error
-
-
-def _existing_folder(folder: str | Path) -> Path:
-    path = _expanded(folder)
-    if not path.exists():
-        raise LibraryError(f"There is no folder '{folder}'.")
-    if not path.is_dir():
-        raise LibraryError(f"'{folder}' is a file; give the folder that it is in.")
-    return path.resolve()
-
-
-def _look_at(path: Path) -> _Found:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableSourceError("is no regular file")
-    if status.st_size > MAX_FILE_SIZE:
-        size, limit = (f"{value / 1024 / 1024:.0f} MB" for value in (status.st_size, MAX_FILE_SIZE))
-        raise UnreadableSourceError(f"is too large: {size}, and the limit is {limit}; split it into smaller files")
-    path.open("rb").close()
-    return _Found(path, status.st_size, status.st_mtime_ns)
-
-
-def _compare(found: dict[str, _Found], unreadable: dict[str, str], manifest: Manifest) -> _Plan:
+def _compare(found: dict[str, FoundFile], unreadable: dict[str, str], manifest: Manifest) -> _Plan:
     plan = _Plan(skipped=dict(unreadable), gone=[name for name in manifest.files if name not in found])
     for name, file in found.items():
         entry = manifest.files.get(name)
@@ -489,12 +392,12 @@ def _compare(found: dict[str, _Found], unreadable: dict[str, str], manifest: Man
             plan.changed[name] = file
             continue
         if (entry.size, entry.mtime_ns) != (file.size, file.mtime_ns):
-            if file.size != entry.size or not _has_hash(file.path, entry.sha256):
+            if file.size != entry.size or not has_hash(file.path, entry.sha256):
                 plan.changed[name] = file
                 continue
-            settled = _settled(file.mtime_ns)
-            if settled != entry.mtime_ns:
-                plan.touched[name] = FileEntry(file.size, settled, entry.sha256, entry.ids, entry.reason)
+            trusted = settled(file.mtime_ns)
+            if trusted != entry.mtime_ns:
+                plan.touched[name] = FileEntry(file.size, trusted, entry.sha256, entry.ids, entry.reason)
         if entry.reason is None:
             plan.unchanged.append(name)
         else:
@@ -521,25 +424,8 @@ def _report(
     )
 
 
-def _settled(mtime_ns: int) -> int:
-    """Return a time stamp that a later change is sure to alter: -1, from before 1970, where this one might stay."""
-    return mtime_ns if mtime_ns < time.time_ns() - _TIMESTAMP_STEP_NS else -1
-
-
-def _has_hash(path: Path, sha256: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:  # gone since it was looked at; the attempt to index it will say so
-        return False
-
-
 def _ids(manifest: Manifest) -> list[str]:
     return [passage for entry in manifest.files.values() for passage in entry.ids]
-
-
-def _reason(error: OSError) -> str:
-    return f"can't be read: {error.strerror or error}"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -19,9 +19,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "inference": ("modeling",),
     "components": ("modeling", "inference", "metrics"),
     "files": (),
+    "folders": ("files",),
     "passages": ("files",),
     "pipelines": ("modeling", "components", "files", "passages"),
-    "library": ("modeling", "components", "files", "passages", "pipelines"),
+    "library": ("modeling", "components", "files", "folders", "pipelines"),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 HAYSTACK = ("haystack", "haystack_integrations", "faiss", "streamlit")

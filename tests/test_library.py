@@ -12,8 +12,9 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 import rom_haystack.library as library_module
 from rom_haystack import ROMExtractiveQA
 from rom_haystack.components import ROMDocumentEmbedder
+from rom_haystack.folders import LibraryError, cache_home
 from rom_haystack.inference import REGISTRY
-from rom_haystack.library import Library, LibraryError, cache_home
+from rom_haystack.library import Library
 from rom_haystack.pipelines import ROMFileConverter
 
 
@@ -291,7 +292,7 @@ def test_odd_folders(open_library, folder, monkeypatch):
     (folder / "table.csv").write_text("a,b")
     os.mkfifo(folder / "pipe.txt")
     (folder / "huge.txt").write_text("x" * 2000)
-    monkeypatch.setattr(library_module, "MAX_FILE_SIZE", 1000)
+    monkeypatch.setattr("rom_haystack.folders.MAX_FILE_SIZE", 1000)
 
     report = open_library().update()
 
