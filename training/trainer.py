@@ -23,7 +23,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from rom_haystack.modeling import CheckpointError, ROMModel
 from training.data.jsonl import read_passages, read_questions
@@ -152,7 +151,7 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
         tasks=tasks,
         callbacks=[StopAfter(stop_after)] if stop_after is not None else None,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output)))
+    trainer.train(resume_from_checkpoint=last_checkpoint(output))
     if trainer.state.global_step < recipe.steps:
         return None
     return save_run(trainer, model, tokenizer, output)
@@ -179,6 +178,16 @@ def claim_folder(recipe: Recipe, data: Path, output: Path) -> None:
                     "--output."
                 )
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def last_checkpoint(output: Path) -> str | None:
+    """Find a run folder's last whole checkpoint; None where there is none.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint without it was cut off while it was written.
+    """
+    whole = [folder for folder in output.glob("checkpoint-*") if _is_json(folder / "trainer_state.json")]
+    latest = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    return str(latest) if latest else None
 
 
 def start_model(recipe: Recipe) -> ROMModel:
@@ -263,3 +272,11 @@ def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenize
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Features]:
     return items[0]
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

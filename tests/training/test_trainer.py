@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import training.trainer as trainer_module
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint
 from training.errors import DataError, RecipeError
-from training.trainer import ROMTrainer, build_tasks, claim_folder, set_dropout, start_model, train
+from training.trainer import ROMTrainer, build_tasks, claim_folder, last_checkpoint, set_dropout, start_model, train
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
 
@@ -208,3 +209,21 @@ def test_a_run_folder_belongs_to_one_recipe_and_data(encoder_folder, make_recipe
         claim_folder(make_recipe(encoder_folder, seed=14), data_root, tmp_path)
     with pytest.raises(RecipeError, match="data_root"):
         claim_folder(make_recipe(encoder_folder), tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("state", [None, '{"global_step": 2, "log_'], ids=["no state", "half a state"])
+def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, make_recipe, data_root, tmp_path, state):
+    recipe = make_recipe(bert_folder, steps=3, checkpoint_every=1)
+    train(recipe, data_root, tmp_path / "whole")
+    run = tmp_path / "killed"
+    assert train(recipe, data_root, run, stop_after=1) is None
+    shutil.copytree(run / "checkpoint-1", run / "checkpoint-2")
+    for name in ("optimizer.pt", "model.safetensors"):
+        (run / "checkpoint-2" / name).write_bytes(b"half")
+    (run / "checkpoint-2" / "trainer_state.json").unlink()
+    if state:
+        (run / "checkpoint-2" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(run) == str(run / "checkpoint-1")
+    train(recipe, data_root, run)
+    expected = weights_of(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights_of(run).items())
