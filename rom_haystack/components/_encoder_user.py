@@ -119,7 +119,7 @@ class EncoderUser:
         self._share = self._encoder = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles leave the lock and the share behind and start cold."""
+        """Copies leave the lock and the share behind and start cold."""
         return {name: value for name, value in vars(self).items() if name not in ("_lock", "_share", "_encoder")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
