@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+    from rom_haystack.document_stores import (
+        SQLiteFAISSBM25Retriever,
+        SQLiteFAISSDocumentStore,
+        SQLiteFAISSEmbeddingRetriever,
+    )
+    from rom_haystack.hybrid import ROMHybridRetriever
     from rom_haystack.modeling import ROMConfig, ROMModel
     from rom_haystack.pipelines import ROMExtractiveQA, ROMIndexer
 
@@ -23,10 +29,14 @@ __all__ = [
     "ROMDocumentEmbedder",
     "ROMExtractiveQA",
     "ROMExtractiveReader",
+    "ROMHybridRetriever",
     "ROMIndexer",
     "ROMModel",
     "ROMRetriever",
     "ROMTextEmbedder",
+    "SQLiteFAISSBM25Retriever",
+    "SQLiteFAISSDocumentStore",
+    "SQLiteFAISSEmbeddingRetriever",
     "__version__",
 ]
 
@@ -35,10 +45,14 @@ _HOMES = {
     "ROMDocumentEmbedder": "rom_haystack.components",
     "ROMExtractiveQA": "rom_haystack.pipelines",
     "ROMExtractiveReader": "rom_haystack.components",
+    "ROMHybridRetriever": "rom_haystack.hybrid",
     "ROMIndexer": "rom_haystack.pipelines",
     "ROMModel": "rom_haystack.modeling",
     "ROMRetriever": "rom_haystack.components",
     "ROMTextEmbedder": "rom_haystack.components",
+    "SQLiteFAISSBM25Retriever": "rom_haystack.document_stores",
+    "SQLiteFAISSDocumentStore": "rom_haystack.document_stores",
+    "SQLiteFAISSEmbeddingRetriever": "rom_haystack.document_stores",
 }
 
 try:

@@ -15,6 +15,7 @@ from haystack.document_stores.types import DocumentStore, DuplicatePolicy
 from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+from rom_haystack.document_stores import SQLiteFAISSDocumentStore, SQLiteFAISSEmbeddingRetriever
 from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 from rom_haystack.passages import PassageSplitter
@@ -189,7 +190,7 @@ class ROMExtractiveQA:
     those that were read, best first.
 
     Args:
-        document_store: An `InMemoryDocumentStore`. For any other store give `retriever`.
+        document_store: A `SQLiteFAISSDocumentStore` or an `InMemoryDocumentStore`. For others give `retriever`.
         retriever: An embedding retriever of any store, such as `QdrantEmbeddingRetriever(document_store)`.
         model: Bundled name, folder or hub id of the ROM checkpoint that embedded the documents.
         device: Where the model runs; None picks the machine's default.
@@ -290,7 +291,10 @@ def _embedding_retriever(
     store: DocumentStore | None, retriever: EmbeddingRetriever | None, top_k: int | None
 ) -> EmbeddingRetriever:
     if (store is None) == (retriever is None):
-        raise ValueError("Give either document_store (an InMemoryDocumentStore) or retriever, one of the two.")
+        raise ValueError(
+            "Give either document_store (a SQLiteFAISSDocumentStore or an InMemoryDocumentStore) or retriever, one of "
+            "the two."
+        )
     if retriever is not None:
         if top_k is not None:
             raise ValueError(
@@ -302,12 +306,14 @@ def _embedding_retriever(
                 "embedding retriever, such as QdrantEmbeddingRetriever."
             )
         return retriever
-    if not isinstance(store, InMemoryDocumentStore):
-        raise ValueError(
-            f"A {type(store).__name__} is searched through its own embedding retriever: give that as "
-            "retriever=…(document_store=…) instead of document_store."
-        )
     top_k = 10 if top_k is None else top_k
     if top_k < 1:
         raise ValueError(f"top_k_retriever is {top_k}; it must be at least 1.")
-    return InMemoryEmbeddingRetriever(store, top_k=top_k, return_embedding=False)
+    if isinstance(store, SQLiteFAISSDocumentStore):
+        return SQLiteFAISSEmbeddingRetriever(store, top_k=top_k)
+    if isinstance(store, InMemoryDocumentStore):
+        return InMemoryEmbeddingRetriever(store, top_k=top_k, return_embedding=False)
+    raise ValueError(
+        f"A {type(store).__name__} is searched through its own embedding retriever: give that as "
+        "retriever=…(document_store=…) instead of document_store."
+    )

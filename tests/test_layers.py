@@ -18,11 +18,13 @@ BELOW: dict[str, tuple[str, ...]] = {
     "modeling": (),
     "inference": ("modeling",),
     "components": ("modeling", "inference", "metrics"),
+    "document_stores": (),
     "files": (),
     "folders": ("files",),
     "passages": ("files",),
-    "pipelines": ("modeling", "components", "files", "passages"),
-    "library": ("modeling", "components", "files", "folders", "pipelines"),
+    "hybrid": ("modeling", "components", "document_stores"),
+    "pipelines": ("modeling", "components", "document_stores", "files", "passages"),
+    "library": ("modeling", "components", "document_stores", "files", "folders", "pipelines"),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 HAYSTACK = ("haystack", "haystack_integrations", "faiss", "streamlit")

@@ -12,7 +12,7 @@ from haystack.dataclasses import ByteStream
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice
 
-from rom_haystack import ROMExtractiveQA, ROMIndexer
+from rom_haystack import ROMExtractiveQA, ROMIndexer, SQLiteFAISSDocumentStore
 from rom_haystack.pipelines import ROMFileConverter
 
 PARAGRAPHS = ("The heron waits beside the river for its supper.", "The kestrel hovers above the meadow at noon.")
@@ -154,6 +154,57 @@ def test_runs_async(indexed, tiny_checkpoint):
     qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint))
     result = asyncio.run(qa.run_async(query="Who?"))
     assert [a.data for a in result["answers"]] == [a.data for a in qa.run(query="Who?")["answers"]]
+
+
+def test_the_embedded_store_is_filled_and_asked(indexed, tiny_checkpoint, tmp_path):
+    model = str(tiny_checkpoint)
+    sentences = ["The sea is deep.", "Bees dance for their sisters.", "Ibis and heron wade."]
+    with SQLiteFAISSDocumentStore(tmp_path / "store", embedding_dim=64) as store:
+        documents = [Document(content=text, meta={"n": n}) for n, text in enumerate(sentences)]
+        indexer, qa = ROMIndexer(store, model=model), ROMExtractiveQA(store, model=model, top_k_retriever=2)
+        for _ in range(2):
+            assert indexer.run(documents=documents)["documents_written"] == 3
+        assert store.count_documents() == 3
+
+        result = qa.run(query=sentences[1])
+        assert result["documents"][0].content == sentences[1]
+        assert len(result["documents"]) == 2
+        for answer in result["answers"]:
+            assert answer.data is None or answer.data in answer.document.content
+        last = {"field": "meta.n", "operator": "==", "value": 2}
+        assert [d.content for d in qa.run(query="Who?", filters=last)["documents"]] == [sentences[2]]
+
+        in_memory = InMemoryDocumentStore(embedding_similarity_function="cosine", shared=False)
+        ROMIndexer(in_memory, model=model).run(documents=documents)
+        expected = ROMExtractiveQA(in_memory, model=model, top_k_retriever=2).run(query="Who dances?")
+        found = asyncio.run(qa.run_async(query="Who dances?"))
+        assert [d.id for d in found["documents"]] == [d.id for d in expected["documents"]]
+        assert [a.data for a in found["answers"]] == [a.data for a in expected["answers"]]
+        assert [a.score for a in found["answers"]] == pytest.approx([a.score for a in expected["answers"]], abs=1e-3)
+
+
+def test_components_of_a_pipeline_file_share_the_embedded_store(tiny_checkpoint, tmp_path):
+    model = str(tiny_checkpoint)
+    with SQLiteFAISSDocumentStore(tmp_path / "store", embedding_dim=64) as store:
+        pipeline = Pipeline()
+        pipeline.add_component("indexer", ROMIndexer(store, model=model))
+        pipeline.add_component("qa", ROMExtractiveQA(store, model=model))
+        loaded = Pipeline.loads(pipeline.dumps())
+        assert loaded.dumps() == pipeline.dumps()
+        loaded.get_component("indexer").run(documents=[Document(content="The sea is deep.")])
+        assert store.count_documents() == 1
+        documents = loaded.get_component("qa").run(query="What is deep?")["documents"]
+        assert [document.content for document in documents] == ["The sea is deep."]
+        loaded.close()
+        assert store.count_documents() == 1
+
+
+def test_the_embedded_store_checks_the_number_of_documents(tiny_checkpoint, tmp_path):
+    with (
+        SQLiteFAISSDocumentStore(tmp_path / "store", embedding_dim=64) as store,
+        pytest.raises(ValueError, match="top_k_retriever is 0"),
+    ):
+        ROMExtractiveQA(store, model=str(tiny_checkpoint), top_k_retriever=0)
 
 
 def test_any_embedding_retriever_will_do(indexed, tiny_checkpoint):

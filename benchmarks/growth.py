@@ -1,0 +1,73 @@
+"""Plot how a document store's figures grow with its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from benchmarks.figures import figure_at
+
+#: Name in the results to the name for people, color and marker, in the order of the legend.
+_STORES = {
+    "sqlite_faiss": ("SQLiteFAISSDocumentStore", "#0b6e4f", "o"),
+    "faiss": ("FAISSDocumentStore", "#c8553d", "s"),
+    "in_memory": ("InMemoryDocumentStore", "#6c757d", "^"),
+}
+
+#: One panel each: its title, the figure's keys below a store, and the figure's worth of one unit.
+_PANELS = (
+    ("search and fetch 10 documents, median, ms", "search.p50_ms", 1),
+    ("the same among 1% of the documents, ms", "filtered.p50_ms", 1),
+    ("BM25, median, ms", "keywords.p50_ms", 1),
+    ("resident memory after the queries, MB", "memory.searched", 1e6),
+    ("opening and first query, s", "opening.ready_s", 1),
+    ("disk per document, KB", "disk_bytes_per_document", 1e3),
+)
+
+
+def plot_growth(results: Mapping[str, Any], output: Path) -> None:
+    """Draw a panel per figure with a line per store over the sizes, both axes logarithmic.
+
+    Args:
+        results: Results of the benchmark; only its synthetic part is drawn.
+        output: File to write; its suffix says which format (png, svg, pdf).
+
+    Raises:
+        ValueError: There is nothing to draw, or the format is unknown.
+    """
+    if not results.get("synthetic"):
+        raise ValueError("The results hold no synthetic sizes, so there is no growth to plot.")
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    for axes, (title, keys, unit) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
+        _lay_out(axes, title)
+        for store, (name, color, marker) in _STORES.items():
+            curve = _curve(results, store, keys, unit)
+            axes.plot(list(curve), list(curve.values()), color=color, marker=marker, label=name)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.savefig(output, dpi=150, metadata={"Date": None} if output.suffix == ".svg" else None)
+
+
+def _curve(results: Mapping[str, Any], store: str, keys: str, unit: float) -> dict[int, float]:
+    """Collect a store's figure by number of documents, rising."""
+    sizes = sorted(int(size) for size in results["synthetic"])
+    values = {size: figure_at(results, f"synthetic.{size}.{store}.{keys}") for size in sizes}
+    return {size: value / unit for size, value in values.items() if value is not None}
+
+
+def _lay_out(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}"))
+    axes.set_xlabel("documents", fontsize=9)
+    axes.grid(visible=True, alpha=0.3)
+    axes.margins(y=0.15)
+    axes.spines[["top", "right"]].set_visible(False)

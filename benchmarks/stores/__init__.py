@@ -1,0 +1,1 @@
+"""Parts of the document-store benchmark: what is searched, who is measured, and how."""

@@ -1,0 +1,218 @@
+"""The vectors of a store: one flat file, a row per slot."""
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+from haystack.document_stores.errors import DocumentStoreError
+from numpy.typing import NDArray
+
+from rom_haystack.document_stores.database import DamagedStoreError
+
+_MAGIC = b"ROMVECT1"
+_HEADER = struct.Struct("<8sIIQ40x")  # magic, dimension, bytes per component, generation
+# Rows that are read together.
+_CHUNK = 16_384
+
+
+class VectorFile:
+    """Vectors on disk, memory-mapped for reading.
+
+    Rows are only ever appended; a row that a document has is never written again.
+
+    Args:
+        path: The file.
+        dim: Components per vector.
+        dtype: `float16` or `float32`.
+        generation: Number that the file's header must have.
+        create: Make the file, empty, in place of any that is there.
+        read_only: Refuse to write.
+
+    Raises:
+        DocumentStoreError: The file is missing, is something else's, or its header has other values.
+    """
+
+    def __init__(
+        self, path: Path, dim: int, dtype: str, generation: int, *, create: bool = False, read_only: bool = False
+    ) -> None:
+        self.path = path
+        self.dim = dim
+        self.dtype = np.dtype(dtype)
+        self.row_bytes = dim * self.dtype.itemsize
+        header = _HEADER.pack(_MAGIC, dim, self.dtype.itemsize, generation)
+        mode = os.O_RDONLY if read_only else os.O_RDWR
+        binary = getattr(os, "O_BINARY", 0)
+        try:
+            self._file = os.open(path, mode | binary | (os.O_CREAT | os.O_TRUNC if create else 0), 0o666)
+        except FileNotFoundError:
+            raise DamagedStoreError(path, "it is missing") from None
+        if create:
+            os.pwrite(self._file, header, 0)
+        elif os.pread(self._file, _HEADER.size, 0) != header:
+            self.close()
+            raise DamagedStoreError(
+                path, f"its header is not that of {dim}-dimensional {self.dtype} vectors of this store"
+            )
+        self._map: NDArray[np.generic] = np.empty((0, dim), self.dtype)
+        self._mapping = threading.Lock()
+
+    def check_size(self, slots: int) -> None:
+        """Check that the file has rows for this many slots.
+
+        Raises:
+            DocumentStoreError: It was cut off.
+        """
+        expected = _HEADER.size + slots * self.row_bytes
+        size = os.fstat(self._file).st_size
+        if size < expected:
+            raise DamagedStoreError(self.path, f"it has {size:,} bytes where {expected:,} are needed")
+
+    def slots(self) -> int:
+        """Count the rows the file has room for."""
+        return max(0, os.fstat(self._file).st_size - _HEADER.size) // self.row_bytes
+
+    def write(self, first_slot: int, rows: NDArray[np.generic]) -> None:
+        """Write rows of consecutive slots, and wait until they are on the disk."""
+        data = np.ascontiguousarray(rows, self.dtype).data.cast("B")
+        offset = _HEADER.size + first_slot * self.row_bytes
+        while data:
+            written = os.pwrite(self._file, data, offset)
+            data, offset = data[written:], offset + written
+        os.fsync(self._file)
+
+    def reserve(self, slots: int) -> None:
+        """Let the file have room for this many slots; rows that were never written take no space on the disk."""
+        size = _HEADER.size + slots * self.row_bytes
+        if os.fstat(self._file).st_size < size:
+            os.truncate(self._file, size)
+
+    def close(self) -> None:
+        """Close the file; what was mapped stays readable as long as something refers to it."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:
+            self.close()
+
+    def gather(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read the vectors of some slots.
+
+        Returns:
+            Vectors, shape `[len(slots), dim]`.
+        """
+        return self.raw(slots).astype(np.float32)
+
+    def raw(self, slots: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Read the vectors of some slots as they are stored, shape `[len(slots), dim]`."""
+        return self._mapped(int(slots.max(initial=-1)) + 1)[slots]
+
+    def best(
+        self, slots: NDArray[np.int64], query: NDArray[np.float32], top_k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find those of some slots whose vectors have the largest inner product with a query.
+
+        FAISS scans vectors as they are stored several times faster than NumPy turns them into float32.
+
+        Returns:
+            Slots and scores, best first, the lower slot first among equals; shape `[min(top_k, len(slots))]`.
+        """
+        found = [self._best(part, query, top_k) for part in chunks(slots, _CHUNK)]
+        best_slots = np.concatenate([part for part, _ in found] or [np.empty(0, np.int64)])
+        scores = np.concatenate([part for _, part in found] or [np.empty(0, np.float32)])
+        order = np.lexsort((best_slots, -scores))[:top_k]
+        return best_slots[order], scores[order]
+
+    def _best(
+        self, slots: NDArray[np.int64], query: NDArray[np.float32], top_k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if self.dtype == np.float16:
+            scan = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+        else:
+            scan = faiss.IndexFlatIP(self.dim)
+        scan.add_sa_codes(self.raw(slots).view(np.uint8))
+        scores, positions = scan.search(query[None], min(top_k, len(slots)))
+        return slots[positions[0]], scores[0]
+
+    def _mapped(self, slots: int) -> NDArray[np.generic]:
+        if len(self._map) < slots:
+            with self._mapping:
+                rows = self.slots()
+                if rows < slots:
+                    raise DamagedStoreError(self.path, f"it has {rows:,} vectors where {slots:,} are needed")
+                mapped = np.memmap(self.path, self.dtype, "r", offset=_HEADER.size, shape=(rows, self.dim))
+                self._map = np.asarray(mapped)  # a plain array, which is quicker to index; it keeps the map open
+        return self._map
+
+
+def chunks(slots: NDArray[np.int64], size: int = _CHUNK) -> Iterator[NDArray[np.int64]]:
+    """Cut a list of slots into parts."""
+    return (slots[start : start + size] for start in range(0, len(slots), size))
+
+
+def as_matrix(embeddings: list[list[float]], dim: int, ids: list[str]) -> NDArray[np.float32]:
+    """Turn embeddings into a matrix.
+
+    Args:
+        embeddings: Lists of numbers.
+        dim: Numbers that each must have.
+        ids: Names of the embeddings, for errors.
+
+    Raises:
+        DocumentStoreError: An embedding has another length, or holds something that is no finite number.
+    """
+    for name, embedding in zip(ids, embeddings, strict=True):
+        if len(embedding) != dim:
+            raise DocumentStoreError(
+                f"The embedding of {name} has {len(embedding)} dimensions; this store has embedding_dim={dim}. Embed "
+                "with the model that the store was made for, or make another store."
+            )
+    try:
+        matrix = np.array(embeddings, np.float32).reshape(len(embeddings), dim)
+    except (TypeError, ValueError) as error:
+        raise DocumentStoreError(
+            f"An embedding among {', '.join(ids[:3])}, … holds something that is no number."
+        ) from error
+    finite = np.isfinite(matrix).all(axis=1)
+    if not finite.all():
+        name = ids[int(np.argmin(finite))]
+        raise DocumentStoreError(f"The embedding of {name} holds NaN or infinity (or more than float32 can hold).")
+    return matrix
+
+
+def storable(
+    matrix: NDArray[np.float32], ids: list[str], dtype: str, *, unit: bool
+) -> tuple[NDArray[np.generic], list[float]]:
+    """Bring vectors into the form in which they are stored.
+
+    Args:
+        matrix: Vectors, shape `[n, dim]`.
+        ids: Their names, for errors.
+        dtype: `float16` or `float32`.
+        unit: Store them at length 1, so that inner products are cosines.
+
+    Returns:
+        The rows to store, and for each what it must be multiplied by to give the vector back.
+
+    Raises:
+        DocumentStoreError: A component is too large for `dtype`.
+    """
+    if unit:
+        norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
+        matrix = (matrix / np.where(norms == 0, 1, norms)[:, None]).astype(np.float32)
+    else:
+        norms = np.ones(len(matrix))
+    limit = np.finfo(dtype).max
+    largest = np.abs(matrix).max(axis=1, initial=0)
+    if (largest > limit).any():
+        worst = int(np.argmax(largest))
+        raise DocumentStoreError(
+            f"The embedding of {ids[worst]} has a component of {largest[worst]:g}, and {dtype} ends at {limit:g}. "
+            "Make the store with vector_dtype='float32'."
+        )
+    return matrix.astype(dtype), norms.tolist()

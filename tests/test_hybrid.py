@@ -1,0 +1,187 @@
+"""Keyword and dense search, fused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from haystack import Document, Pipeline
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.utils import ComponentDevice
+
+from rom_haystack import (
+    ROMHybridRetriever,
+    ROMIndexer,
+    ROMRetriever,
+    ROMTextEmbedder,
+    SQLiteFAISSBM25Retriever,
+    SQLiteFAISSDocumentStore,
+    SQLiteFAISSEmbeddingRetriever,
+)
+from rom_haystack.hybrid import SearchFusion
+
+TEXTS = (
+    "The heron waits beside the river for its supper.",
+    "The kestrel hovers above the meadow at noon.",
+    "A river bends around the old town.",
+    "Part number XK-4711 fits the heron series.",
+    "Bees dance to tell their sisters where the flowers are.",
+    "Snow falls on mountain passes all winter.",
+)
+QUERY = "Which heron waits by the river?"
+WILD = {"field": "meta.wild", "operator": "==", "value": True}
+
+
+@pytest.fixture(scope="module")
+def store(tiny_checkpoint, tmp_path_factory):
+    with SQLiteFAISSDocumentStore(tmp_path_factory.mktemp("hybrid") / "store", embedding_dim=64) as store:
+        documents = [Document(content=text, meta={"wild": n % 2 == 0}) for n, text in enumerate(TEXTS)]
+        ROMIndexer(store, model=str(tiny_checkpoint)).run(documents=documents)
+        yield store
+
+
+@pytest.fixture
+def make(store, tiny_checkpoint):
+    """Makes a hybrid retriever of the tiny model over the store."""
+
+    def make(**options):
+        return ROMHybridRetriever(store, model=str(tiny_checkpoint), **options)
+
+    return make
+
+
+@pytest.fixture
+def searches(store, tiny_checkpoint):
+    """What each of the two searches finds alone, keyword first."""
+
+    def search(query=QUERY, scale_score=False, filters=None, top_k=50):
+        keyword = SQLiteFAISSBM25Retriever(store, top_k=top_k, scale_score=scale_score)
+        dense = ROMRetriever(
+            retriever=SQLiteFAISSEmbeddingRetriever(store, top_k=top_k, scale_score=scale_score),
+            text_embedder=ROMTextEmbedder(model=str(tiny_checkpoint), progress_bar=False),
+        )
+        return [retriever.run(query, filters=filters)["documents"] for retriever in (keyword, dense)]
+
+    return search
+
+
+def ids(documents):
+    return [document.id for document in documents]
+
+
+def scores(documents):
+    return {document.id: document.score for document in documents}
+
+
+def test_ranks_are_fused_by_default(make, searches):
+    found = make().run(query=QUERY)["documents"]
+    keyword, dense = searches()
+    assert 0 < len(keyword) < len(dense) == len(TEXTS)
+    expected = dict.fromkeys(ids(dense), 0.0)
+    for documents in (keyword, dense):
+        for rank, document in enumerate(documents):
+            expected[document.id] += 0.5 * 61 / (61 + rank)
+    assert scores(found) == pytest.approx(expected)
+    assert ids(found) == sorted(expected, key=expected.get, reverse=True)
+    assert all(document.embedding is None for document in found)
+
+
+def test_scaled_scores_are_merged_by_weight(make, searches):
+    found = make(join_mode="merge", weights=[1.0, 3.0]).run(query=QUERY)["documents"]
+    keyword, dense = (scores(documents) for documents in searches(scale_score=True))
+    assert scores(found) == pytest.approx({id_: 0.25 * keyword.get(id_, 0) + 0.75 * dense[id_] for id_ in dense})
+    assert all(0 <= document.score <= 1 for document in found)
+    assert ids(found) == sorted(ids(found), key=scores(found).get, reverse=True)
+
+
+@pytest.mark.parametrize("join_mode", ["reciprocal_rank_fusion", "merge"])
+@pytest.mark.parametrize("slow", ["bm25_retrieval_async", "embedding_retrieval_async"])
+async def test_weights_stay_with_their_search_whichever_ends_first(make, searches, store, monkeypatch, join_mode, slow):
+    fast = {"bm25_retrieval_async": "embedding_retrieval_async"}.get(slow, "bm25_retrieval_async")
+    first, second, ended = getattr(store, fast), getattr(store, slow), asyncio.Event()
+
+    async def end_first(*arguments, **options):
+        found = await first(*arguments, **options)
+        ended.set()
+        return found
+
+    async def end_last(*arguments, **options):
+        await ended.wait()
+        return await second(*arguments, **options)
+
+    keyword, dense = searches()
+    monkeypatch.setattr(store, fast, end_first)
+    monkeypatch.setattr(store, slow, end_last)
+    by_keyword = await make(join_mode=join_mode, weights=[1, 0]).run_async(query=QUERY, top_k=len(keyword))
+    ended.clear()
+    by_meaning = await make(join_mode=join_mode, weights=[0, 1]).run_async(query=QUERY)
+    assert ids(by_keyword["documents"]) == ids(keyword)
+    assert ids(by_meaning["documents"]) == ids(dense)
+
+
+async def test_async_and_sync_find_the_same(make):
+    retriever = make(weights=[0.3, 0.7])
+    assert await retriever.run_async(query=QUERY) == retriever.run(query=QUERY)
+
+
+def test_keywords_find_what_a_random_encoder_does_not_know(make):
+    assert make(weights=[1, 0]).run(query="XK-4711", top_k=1)["documents"][0].content == TEXTS[3]
+
+
+def test_filters_hold_for_both_searches(make, searches):
+    found = make().run(query=QUERY, filters=WILD)["documents"]
+    assert sorted(ids(found)) == sorted(ids(searches(filters=WILD)[1]))
+    assert all(document.meta["wild"] for document in found)
+
+
+def test_numbers_of_documents(make, searches):
+    retriever = make(top_k=2)
+    everything = make().run(query=QUERY)["documents"]
+    assert ids(retriever.run(query=QUERY)["documents"]) == ids(everything[:2])
+    assert ids(retriever.run(query=QUERY, top_k=4)["documents"]) == ids(everything[:4])
+    assert retriever.run(query=QUERY, top_k=0)["documents"] == []
+    keyword, dense = searches(top_k=1)
+    assert set(ids(make(top_k=1, candidates=1).run(query=QUERY, top_k=5)["documents"])) == set(ids(keyword + dense))
+    assert set(ids(retriever.run(query=QUERY, candidates=1)["documents"])) == set(ids(keyword + dense))
+
+
+def test_a_query_without_known_words_is_answered_by_meaning(make, searches):
+    assert ids(make().run(query="zzz ?!")["documents"]) == ids(searches("zzz ?!")[1])
+
+
+def test_wrong_values_are_named(make, tiny_checkpoint):
+    for weights in ([1.0], [0.5, -0.5], [0, 0], [float("nan"), 1], [float("inf"), 1], [1, 1, 1], []):
+        with pytest.raises(ValueError, match="weights are"):
+            make(weights=weights)
+    with pytest.raises(ValueError, match="join_mode 'concatenate'"):
+        make(join_mode="concatenate")
+    with pytest.raises(ValueError, match="candidates is 5, less than top_k, which is 6"):
+        make(top_k=6, candidates=5)
+    with pytest.raises(ValueError, match="top_k is 0"):
+        make(top_k=0)
+    with pytest.raises(TypeError, match="not a InMemoryDocumentStore"):
+        ROMHybridRetriever(InMemoryDocumentStore(), model=str(tiny_checkpoint))
+    with pytest.raises(Exception, match="query is empty"):
+        make().run(query=" ")
+
+
+def test_fusion_keeps_the_lists_apart():
+    keyword, dense = [Document(id="k", content="k", score=9.0)], [Document(id="d", content="d", score=0.5)]
+    fusion = SearchFusion(weights=[0.2, 0.8])
+    assert ids(fusion.run(keyword=keyword, dense=dense)["documents"]) == ["d", "k"]
+    assert ids(fusion.run(dense=dense, keyword=keyword, top_k=1)["documents"]) == ["d"]
+    assert ids(SearchFusion().run(keyword=keyword, dense=dense)["documents"]) == ["k", "d"]  # a tie
+    assert fusion.run(keyword=[], dense=[])["documents"] == []
+    with pytest.raises(ValueError, match="top_k must not be negative"):
+        fusion.run(keyword=keyword, dense=dense, top_k=-1)
+
+
+def test_round_trip_from_a_pipeline_file(make):
+    hybrid = make(
+        device=ComponentDevice.from_str("cpu"), top_k=3, candidates=4, join_mode="merge", weights=[0.25, 0.75]
+    )
+    pipeline = Pipeline()
+    pipeline.add_component("hybrid", hybrid)
+    loaded = Pipeline.loads(pipeline.dumps())
+    assert loaded.dumps() == pipeline.dumps()
+    assert loaded.run({"hybrid": {"query": QUERY}})["hybrid"] == hybrid.run(query=QUERY)
