@@ -240,6 +240,8 @@ class Collection:
             DocumentStoreError: The embedding has the wrong length, or is not finite.
         """
         query = as_matrix([list(embedding)], self.settings.embedding_dim, ["the query"])[0]
+        if not top_k:
+            return []
         if self.settings.similarity == "cosine":
             norm = float(np.linalg.norm(query))
             query = query / norm if norm else query
@@ -277,11 +279,11 @@ class Collection:
         """Make the vector file of a store that was just created."""
         with self.database.reading() as connection:
             state = read_state(connection)
-        if state.next_slot or self.vector_path(state.generation).exists():
+        if state.next_slot or VectorFile.is_whole(self.vector_path(state.generation)):
             return
         with self.database.writing() as connection:
             state = read_state(connection)
-            if not state.next_slot and not self.vector_path(state.generation).exists():
+            if not state.next_slot and not VectorFile.is_whole(self.vector_path(state.generation)):
                 self.vector_file(state.generation, create=True).close()
 
     @contextmanager

@@ -31,6 +31,8 @@ _TABLES = (
         file TEXT PRIMARY KEY, generation INTEGER, factory TEXT, slots INTEGER, size INTEGER, crc32 INTEGER)""",
     "INSERT INTO state VALUES (1, 0, 0, 0, 0)",
 )
+# Connections that are kept for later; each has a cache of its own.
+_MAX_IDLE = 4
 # Connections that were open when the process forked: closing one in the child would meddle with the parent's files.
 _FORKED: list[list[sqlite3.Connection]] = []
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -51,8 +53,8 @@ class DamagedStoreError(DocumentStoreError):
     def __init__(self, path: Path, why: str) -> None:
         self.problem = f"{path} is damaged ({why})"
         super().__init__(
-            f"{self.problem}. Repair the store with rom_haystack.document_stores.repair, or `rom index FOLDER --repair` "
-            "where it is the index of a folder; what is readable will be kept."
+            f"{self.problem}. Repair the store with `rom index FOLDER --repair` if it is the index of a folder, else "
+            "with rom_haystack.document_stores.repair; what is readable will be kept."
         )
 
 
@@ -208,7 +210,10 @@ class Database:
         try:
             yield connection
         finally:
-            self._idle.append(connection)
+            if len(self._idle) < _MAX_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -18,6 +18,7 @@ AUTO_TRAINED_FROM = 10_000
 _IVF_PARAMETERS = ("nprobe", "max_codes")
 _HNSW_PARAMETERS = ("efSearch",)
 _REFINE_PARAMETERS = ("k_factor",)
+_FRACTIONS = ("k_factor",)
 SEARCH_PARAMETERS = (*_IVF_PARAMETERS, *_HNSW_PARAMETERS, *_REFINE_PARAMETERS)
 # FAISS warns below this number of training vectors per cluster, and gains little above the second.
 _TRAINING_MIN, _TRAINING_MAX = 39, 64
@@ -169,4 +170,6 @@ def _typed(index: faiss.Index, parameters: Mapping[str, float]) -> Any:
 
 
 def _given(parameters: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
-    return {name: parameters[name] for name in names if name in parameters}
+    return {
+        name: parameters[name] if name in _FRACTIONS else int(parameters[name]) for name in names if name in parameters
+    }

@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -203,7 +204,7 @@ class SynchronousStore:
             query_embedding: The query's embedding.
             filters: Haystack filters; documents are selected by them before the search. Results are exact where they
                 select at most 32,768.
-            top_k: Most documents.
+            top_k: Most documents; 0 for none.
             scale_score: Bring scores to between 0 and 1.
             return_embedding: Give the documents their embeddings.
             search_parameters: For this search, over those of the store.
@@ -229,7 +230,9 @@ class SynchronousStore:
         )
         if scale_score:
             cosine = self.similarity == "cosine"
-            _scale(documents, (lambda s: (s + 1) / 2) if cosine else (lambda s: _logistic(s / _DOT_PRODUCT_SCALE)))
+            return _scale(
+                documents, (lambda s: (s + 1) / 2) if cosine else (lambda s: _logistic(s / _DOT_PRODUCT_SCALE))
+            )
         return documents
 
     def bm25_retrieval(
@@ -240,7 +243,7 @@ class SynchronousStore:
         Args:
             query: Text; operators of FTS5 have no meaning in it.
             filters: Haystack filters.
-            top_k: Most documents.
+            top_k: Most documents; 0 for none.
             scale_score: Bring scores to between 0 and 1.
 
         Returns:
@@ -255,9 +258,7 @@ class SynchronousStore:
         _check_top_k(top_k)
         condition = to_sql(filters) if filters else None
         documents = self.collection.keyword_search(query, top_k, condition=condition)
-        if scale_score:
-            _scale(documents, lambda score: _logistic(score / _BM25_SCALE))
-        return documents
+        return _scale(documents, lambda score: _logistic(score / _BM25_SCALE)) if scale_score else documents
 
     # Upkeep
 
@@ -383,8 +384,8 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _check_top_k(top_k: int) -> None:
-    if top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be at least 1.")
+    if top_k < 0:
+        raise ValueError(f"top_k is {top_k}; it must be at least 0.")
 
 
 def _check_search_parameters(parameters: Mapping[str, float] | None) -> None:
@@ -396,9 +397,8 @@ def _check_search_parameters(parameters: Mapping[str, float] | None) -> None:
             raise ValueError(f"search_parameters[{name!r}] is {value}; it must be at least 1.")
 
 
-def _scale(documents: list[Document], scaled: Callable[[float], float]) -> None:
-    for document in documents:
-        document.score = scaled(document.score or 0.0)
+def _scale(documents: list[Document], scaled: Callable[[float], float]) -> list[Document]:
+    return [replace(document, score=scaled(document.score or 0.0)) for document in documents]
 
 
 def _logistic(value: float) -> float:

@@ -11,6 +11,8 @@ from rom_haystack.document_stores.indexed_vectors import IndexedVectors
 from rom_haystack.document_stores.vectors import chunks
 
 _DERIVED_FILE = re.compile(r"vectors-\d+\.bin|index-\d+-\d+\.faiss(?:\.new)?")
+#: The FAISS index is saved when at least so many slots, and a fifth of all, have come since the last time.
+SAVE_FROM = 20_000
 # Slots are numbered anew when more than this share of them is vacant.
 _COMPACT_ABOVE = 0.1
 
@@ -113,4 +115,4 @@ def tidy(collection: Collection) -> None:
 
 def _worth_saving(unsaved: int, state: State) -> bool:
     """Tell whether opening the store would have to add so much to the saved index that saving it again pays."""
-    return unsaved > max(20_000, state.next_slot // 5)
+    return unsaved > max(SAVE_FROM, state.next_slot // 5)

@@ -44,21 +44,24 @@ class VectorFile:
         self.dtype = np.dtype(dtype)
         self.row_bytes = dim * self.dtype.itemsize
         header = _HEADER.pack(_MAGIC, dim, self.dtype.itemsize, generation)
-        mode = os.O_RDONLY if read_only else os.O_RDWR
-        binary = getattr(os, "O_BINARY", 0)
         try:
-            self._file = os.open(path, mode | binary | (os.O_CREAT | os.O_TRUNC if create else 0), 0o666)
+            self._file = path.open("w+b" if create else "rb" if read_only else "r+b", buffering=0)
         except FileNotFoundError:
             raise DamagedStoreError(path, "it is missing") from None
         if create:
-            os.pwrite(self._file, header, 0)
-        elif os.pread(self._file, _HEADER.size, 0) != header:
+            self._file.write(header)
+        elif self._file.read(_HEADER.size) != header:
             self.close()
             raise DamagedStoreError(
                 path, f"its header is not that of {dim}-dimensional {self.dtype} vectors of this store"
             )
         self._map: NDArray[np.generic] = np.empty((0, dim), self.dtype)
         self._mapping = threading.Lock()
+
+    @staticmethod
+    def is_whole(path: Path) -> bool:
+        """Tell whether there is a file with its header; a process may have died before it was written."""
+        return path.exists() and path.stat().st_size >= _HEADER.size
 
     def check_size(self, slots: int) -> None:
         """Check that the file has rows for this many slots.
@@ -67,38 +70,30 @@ class VectorFile:
             DocumentStoreError: It was cut off.
         """
         expected = _HEADER.size + slots * self.row_bytes
-        size = os.fstat(self._file).st_size
+        size = os.fstat(self._file.fileno()).st_size
         if size < expected:
             raise DamagedStoreError(self.path, f"it has {size:,} bytes where {expected:,} are needed")
 
     def slots(self) -> int:
         """Count the rows the file has room for."""
-        return max(0, os.fstat(self._file).st_size - _HEADER.size) // self.row_bytes
+        return max(0, os.fstat(self._file.fileno()).st_size - _HEADER.size) // self.row_bytes
 
     def write(self, first_slot: int, rows: NDArray[np.generic]) -> None:
         """Write rows of consecutive slots, and wait until they are on the disk."""
         data = np.ascontiguousarray(rows, self.dtype).data.cast("B")
-        offset = _HEADER.size + first_slot * self.row_bytes
+        self._file.seek(_HEADER.size + first_slot * self.row_bytes)
         while data:
-            written = os.pwrite(self._file, data, offset)
-            data, offset = data[written:], offset + written
-        os.fsync(self._file)
+            data = data[self._file.write(data) :]
+        os.fsync(self._file.fileno())
 
     def reserve(self, slots: int) -> None:
         """Let the file have room for this many slots; rows that were never written take no space on the disk."""
-        size = _HEADER.size + slots * self.row_bytes
-        if os.fstat(self._file).st_size < size:
-            os.truncate(self._file, size)
+        if self.slots() < slots:
+            self._file.truncate(_HEADER.size + slots * self.row_bytes)
 
     def close(self) -> None:
         """Close the file; what was mapped stays readable as long as something refers to it."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-    def __del__(self) -> None:
-        if getattr(self, "_file", -1) >= 0:
-            self.close()
+        self._file.close()
 
     def gather(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read the vectors of some slots.

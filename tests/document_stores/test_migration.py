@@ -227,15 +227,15 @@ def test_the_stock_store_goes_on_with_what_was_exported(store, tmp_path):
 
 @pytest.mark.parametrize("unit", [True, False])
 def test_the_stock_store_ranks_by_cosine_what_was_exported(store, tmp_path, unit):
-    embeddings = vectors(60)
+    embeddings = vectors(1100)  # more than one batch
     if unit:
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     store.write_documents(plain_documents(embeddings))
     export_faiss_store(store, tmp_path / "exported")
     stock = FAISSDocumentStore(str(tmp_path / "exported"), embedding_dim=DIM)
     for query in vectors(5, seed=8):
-        expected = [d.id for d in store.embedding_retrieval(query.tolist(), top_k=60)]
-        assert [d.id for d in stock.search(query.tolist(), top_k=60)] == expected
+        expected = [d.id for d in store.embedding_retrieval(query.tolist(), top_k=30)]
+        assert [d.id for d in stock.search(query.tolist(), top_k=30)] == expected
 
 
 @pytest.mark.parametrize("same_length", [True, False])
