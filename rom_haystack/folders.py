@@ -21,6 +21,10 @@ class LibraryError(ValueError):
     """A library can't be opened or updated; the message says why and what to do."""
 
 
+class NotUpdatableError(LibraryError):
+    """An index can't be updated now: another process is at it, or it lies where nothing can be written."""
+
+
 @dataclass
 class FoundFile:
     """A file in the folder, as it was when it was looked at."""

@@ -1,29 +1,31 @@
 """A folder of files as a searchable library: its index on disk, brought up to date file by file."""
 
 import hashlib
-import json
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from haystack import Document
 from haystack.dataclasses import ByteStream
 from haystack.document_stores.errors import DocumentStoreError
-from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder
+from rom_haystack.document_stores import SQLiteFAISSDocumentStore
+from rom_haystack.document_stores.repair import repair
+from rom_haystack.document_stores.settings import DATABASE, prepare_folder
 from rom_haystack.files import UnreadableSourceError, displayable, mime_type_of
 from rom_haystack.folders import (
     FoundFile,
     LibraryError,
+    NotUpdatableError,
     default_index,
     existing_folder,
     expanded,
@@ -32,65 +34,35 @@ from rom_haystack.folders import (
     settled,
     why_unreadable,
 )
-from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
+from rom_haystack.manifest import FileEntry, Manifest, ManifestFile
+from rom_haystack.modeling import DEFAULT_CHECKPOINT, ROMConfig, resolve_checkpoint
 from rom_haystack.pipelines import ROMFileConverter
 
-#: Version of the index layout this code writes, and the newest it reads.
-FORMAT_VERSION = 1
-
-_MANIFEST = "manifest.json"
 _LOCK = "lock"
-_STORE_FILE = re.compile(r"passages-[0-9]+\.json(\.new)?")
-_INDEX_FILE = re.compile(rf"manifest\.json(\.new)?|lock|{_STORE_FILE.pattern}")
+_STORE = "store"
+# What repairs leave beside the store: the damaged one, and, if they are killed, the one that was to replace it.
+_LEFTOVER = re.compile(rf"{_STORE}\.(damaged|repaired)-[0-9]+")
+_FORMAT_1_FILE = re.compile(r"passages-[0-9]+\.json(\.new)?")
+_INDEX_FILE = re.compile(rf"manifest\.json(\.new)?|{_LOCK}|{_STORE}|{_LEFTOVER.pattern}|{_FORMAT_1_FILE.pattern}")
 # Passages embedded and written together: whole files, until there are this many.
 _GROUP = 64
+# The store is optimized when more than this share of its passages was written or deleted since the last time.
+_OPTIMIZE_ABOVE = 0.1
 
 
 @dataclass
-class FileEntry:
-    """What the index knows of one file.
+class Repaired:
+    """What a repair found and did.
 
     Attributes:
-        size: Bytes.
-        mtime_ns: Time of the last change, in nanoseconds; -1 where it can't be trusted yet.
-        sha256: Hash of the content.
-        ids: The file's passages in the store.
-        reason: Why there are none; None for a file that was read.
+        problems: What was wrong; empty where nothing was.
+        kept: Passages that could be kept; the others are indexed again.
+        damaged_folder: Where the damaged files were put; the next repair removes them.
     """
 
-    size: int
-    mtime_ns: int
-    sha256: str
-    ids: list[str] = field(default_factory=list)
-    reason: str | None = None
-
-
-@dataclass
-class Manifest:
-    """The table of contents of an index. What it names is what the index holds; it is replaced last.
-
-    Attributes:
-        folder: The folder of documents.
-        model: The model that embedded them, as it was asked for.
-        fingerprint: Hash of the model's files.
-        settings: How files were cut into passages.
-        generation: Number of times that the store was saved.
-        files: By path in the folder, with `/`.
-        format_version: Layout of the index.
-    """
-
-    folder: str
-    model: str
-    fingerprint: str
-    settings: dict[str, Any]
-    generation: int = 0
-    files: dict[str, FileEntry] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def store_file(self) -> str:
-        """Name of the file with the passages of this generation."""
-        return f"passages-{self.generation}.json"
+    problems: list[str] = field(default_factory=list)
+    kept: int = 0
+    damaged_folder: str | None = None
 
 
 @dataclass
@@ -105,6 +77,8 @@ class UpdateReport:
         skipped: Files without passages, each with the reason.
         passages: Passages in the index now.
         rebuilt: Why the index was made anew; None where it was only brought up to date.
+        stale: Why the index could not be brought up to date; None where it was.
+        repaired: What a repair did before; None where none was asked for.
     """
 
     added: list[str] = field(default_factory=list)
@@ -114,6 +88,8 @@ class UpdateReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     passages: int = 0
     rebuilt: str | None = None
+    stale: str | None = None
+    repaired: Repaired | None = None
 
 
 @dataclass
@@ -127,8 +103,13 @@ class _Plan:
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
+    def urgent(self) -> bool:
+        """Whether the passages are not those of the folder; new time stamps alone can wait."""
+        return bool(self.changed or self.gone)
+
+    @property
     def empty(self) -> bool:
-        return not (self.changed or self.touched or self.gone)
+        return not (self.urgent or self.touched)
 
 
 #: Called after each file of an update: files done, files to do, name of the file.
@@ -138,16 +119,16 @@ Progress = Callable[[int, int, str], None]
 class Library:
     """A folder of documents with its index on disk.
 
-    The documents' folder is only read. The index (a manifest and the document store) lies in a folder of its own and
-    always is one complete state: an update that is killed leaves the one before, and one that is interrupted (Ctrl-C)
-    keeps the files it had finished.
+    The documents' folder is only read. The index (a manifest and a `SQLiteFAISSDocumentStore`) lies in a folder of its
+    own. An update that is interrupted or killed keeps the files it had finished, and what it left half done is undone
+    by the next. Other processes may search meanwhile.
 
     ```python
     from rom_haystack.library import Library
 
-    library = Library("docs")
-    report = library.update()
-    store = library.store
+    with Library("docs") as library:
+        report = library.update()
+        store = library.store
     ```
 
     Args:
@@ -178,76 +159,230 @@ class Library:
         self.model = model
         self.device = device
         self.settings = {"split_length": split_length, "split_overlap": split_overlap}
-        self._fingerprint = model_fingerprint(resolve_checkpoint(model))
+        checkpoint = resolve_checkpoint(model)
+        self._fingerprint = model_fingerprint(checkpoint)
+        self._store_settings = {**_embeddings_of(checkpoint), "keyword_meta_fields": ["title"]}
         self.index = expanded(index).absolute() if index is not None else default_index(self.folder, self._fingerprint)
+        self._manifest_file = ManifestFile(self.index)
         self._check_index()
         self._converter: ROMFileConverter | None = None
         self._embedder = ROMDocumentEmbedder(
             model=model, device=device, meta_fields_to_embed=["title"], progress_bar=False
         )
-        self._store: InMemoryDocumentStore | None = None
+        self._reader = self._open_store(read_only=True)
 
     @property
-    def store(self) -> InMemoryDocumentStore:
-        """The document store with the passages of the last update, read from disk when it is first asked for."""
-        if self._store is None:
-            self._store = self._open()[1]
-        return self._store
+    def store(self) -> SQLiteFAISSDocumentStore:
+        """The document store with the passages of the last update, for reading; it follows later updates.
 
-    def update(self, progress: Progress | None = None) -> UpdateReport:
+        Raises:
+            LibraryError: There is no index of this folder, model and settings yet, or it is damaged.
+        """
+        manifest, why = self._read_manifest()
+        if manifest.store_version is None:
+            raise LibraryError(
+                f"There is no index of {self.folder} in {self.index} that can be searched"
+                f"{f' ({why})' if why else ''}. Make it with update()."
+            )
+        with _explained():
+            self._reader.count_documents()
+        return self._reader
+
+    def update(self, progress: Progress | None = None, *, required: bool = True) -> UpdateReport:
         """Bring the index up to date with the folder; only what changed is converted and embedded.
 
         Files are compared by size and time, and by content where those differ. Hidden files and folders are left out.
+        The model, where it was needed, stays in memory until `close`.
 
         Args:
             progress: Called after each new or changed file.
+            required: Raise where the index can't be written. With False an index that has passages is then left as it
+                is, and the report says why (`stale`).
 
         Returns:
             What was done.
 
         Raises:
-            LibraryError: The index belongs to another folder, is of a newer version, can't be written, or is being
-                updated by another process.
+            LibraryError: The index belongs to another folder, is of a newer version, or is damaged.
+            NotUpdatableError: It can't be written, or another process is updating it.
         """
         found, unreadable = scan(self.folder)
-        manifest, store, rebuilt = self._open()
+        manifest, _ = self._read_manifest()
         plan = _compare(found, unreadable, manifest)
-        if plan.empty:
-            self._store = store
-        else:
-            with self._locked():
-                manifest, store, rebuilt = self._open()  # another process may have been here
-                plan = _compare(found, unreadable, manifest)
-                added = [name for name in plan.changed if name not in manifest.files]
-                self._store = store
-                self._apply(plan, manifest, progress)
-                return _report(plan, manifest, store, added, rebuilt)
-        return _report(plan, manifest, store, [], rebuilt)
+        whole = self._agrees_with(manifest)
+        if not (whole and plan.empty):
+            try:
+                with self._locked():
+                    return self._bring_up_to_date(found, unreadable, progress)
+            except NotUpdatableError as error:
+                if plan.urgent or not whole:
+                    if not required and (passages := self._searchable()):
+                        return UpdateReport(passages=passages, stale=str(error))
+                    raise
+        return _report(plan, manifest, self._reader, [], None)
 
-    def _apply(self, plan: _Plan, manifest: Manifest, progress: Progress | None) -> None:
-        """Carry out a plan on the store and the manifest, and save both."""
-        before = _ids(manifest)
+    def repair(self, progress: Progress | None = None) -> UpdateReport:
+        """Check the store in full, repair it where it is damaged, and bring the index up to date.
+
+        What is readable is kept, and the files of all other passages are indexed again. The damaged files are kept,
+        too, until the next repair. No other process should use the index meanwhile.
+
+        Args:
+            progress: Called after each file that is indexed again.
+
+        Returns:
+            What was found (`repaired`) and done.
+
+        Raises:
+            LibraryError: As from `update`.
+        """
+        found, unreadable = scan(self.folder)
+        with self._locked(), _explained():
+            repaired = self._repair_store()
+            report = self._bring_up_to_date(found, unreadable, progress)
+            for path in self.index.iterdir():
+                if _LEFTOVER.fullmatch(path.name) and str(path) != repaired.damaged_folder:
+                    shutil.rmtree(path, ignore_errors=True)
+        return replace(report, repaired=repaired)
+
+    def close(self) -> None:
+        """Give back the model and close the store; later use takes them again."""
+        self._embedder.close()
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The index as it is
+
+    def _read_manifest(self) -> tuple[Manifest, str | None]:
+        """Read the manifest, or begin a new one, of no store version, where there is none that fits; then say why."""
+        fresh = Manifest(str(self.folder), self.model, self._fingerprint, self.settings, self._store_settings)
+        manifest, why = self._manifest_file.read(self.folder)
+        if manifest is None:
+            return fresh, why
+        if manifest.fingerprint != self._fingerprint:
+            return fresh, "the index was made with another model"
+        if (manifest.settings, manifest.store_settings) != (self.settings, self._store_settings):
+            return fresh, "the index was made with other settings"
+        if not self._database.exists():
+            return fresh, "the index was damaged" if manifest.files else None
+        return manifest, None
+
+    def _agrees_with(self, manifest: Manifest) -> bool:
+        """Tell whether the store holds what a manifest says."""
+        with _explained():
+            return manifest.store_version is not None and manifest.store_version == self._reader.version
+
+    def _searchable(self) -> int:
+        """Count the passages that can be searched, whether or not they are up to date."""
         try:
-            manifest.files.update(plan.touched)
-            for name in plan.gone:
-                self.store.delete_documents(manifest.files.pop(name).ids)
-            self._index(plan, manifest, progress)
-        finally:
-            self._embedder.close()
-            self._save(manifest, store_changed=_ids(manifest) != before)
+            return self.store.count_documents()
+        except LibraryError:
+            return 0
 
-    def _index(self, plan: _Plan, manifest: Manifest, progress: Progress | None) -> None:
-        group: dict[str, tuple[FileEntry, list[Document]]] = {}
+    @property
+    def _database(self) -> Path:
+        return self.index / _STORE / DATABASE
+
+    def _open_store(self, *, read_only: bool) -> SQLiteFAISSDocumentStore:
+        return SQLiteFAISSDocumentStore(
+            self.index / _STORE,
+            **self._store_settings,
+            indexed_meta_fields=["file_path"],
+            read_only=read_only,
+            auto_optimize=False,  # an update does it itself, at its end
+        )
+
+    # Bringing it up to date; all of this holds the lock
+
+    def _bring_up_to_date(
+        self, found: dict[str, FoundFile], unreadable: dict[str, str], progress: Progress | None
+    ) -> UpdateReport:
+        self._reader.close()  # it comes back to what is there then, even if that is another store
+        manifest, rebuilt = self._read_manifest()
+        if manifest.store_version is None:
+            self._make_way_for(manifest)
+        with _explained(), self._open_store(read_only=False) as store:
+            if manifest.store_version != store.version:
+                self._reconcile(manifest, store)
+            plan = _compare(found, unreadable, manifest)
+            added = [name for name in plan.changed if name not in manifest.files]
+            if not plan.empty:
+                self._apply(plan, manifest, store, progress)
+            return _report(plan, manifest, store, added, rebuilt)
+
+    def _make_way_for(self, manifest: Manifest) -> None:
+        """Save a manifest for a store that may hold anything, after removing what can't be its store."""
+        before, _ = self._manifest_file.read(self.folder)
+        try:
+            if not self._database.exists() or (before and before.store_settings != manifest.store_settings):
+                self._remove_store()
+            self._manifest_file.save(manifest)
+            for path in list(self.index.iterdir()):
+                if _FORMAT_1_FILE.fullmatch(path.name):
+                    path.unlink()
+        except OSError as error:
+            raise LibraryError(f"The index in {self.index} can't be written: {error.strerror or error}.") from error
+
+    def _remove_store(self) -> None:
+        """Remove the store's files, the database first: without it the rest is nothing."""
+        folder = self.index / _STORE
+        for path in sorted(folder.glob(f"{DATABASE}*")):
+            path.unlink()
+        with _explained():
+            prepare_folder(folder, read_only=False)  # refuses a folder with files of someone else
+        shutil.rmtree(folder)
+
+    def _reconcile(self, manifest: Manifest, store: SQLiteFAISSDocumentStore) -> None:
+        """Make store and manifest agree: drop passages that no file has, and forget files that lack passages."""
+        if manifest.files:
+            batches = store.iter_documents(return_embedding=False)
+            there = {document.id for batch in batches for document in batch}
+            incomplete = [name for name, entry in manifest.files.items() if not there.issuperset(entry.ids)]
+            manifest.replace({name: FileEntry.unknown() for name in incomplete})
+            if strangers := [passage for passage in there if not manifest.names(passage)]:
+                store.delete_documents(strangers)
+        elif store.count_documents():
+            store.delete_all_documents()
+        manifest.store_version = store.version
+        self._manifest_file.save(manifest)
+
+    def _apply(
+        self, plan: _Plan, manifest: Manifest, store: SQLiteFAISSDocumentStore, progress: Progress | None
+    ) -> None:
+        """Carry out a plan on the store and the manifest."""
+        try:
+            manifest.replace(plan.touched)
+            self._exchange(dict.fromkeys(plan.gone), [], manifest, store)
+            self._index(plan, manifest, store, progress)
+            if manifest.churn > _OPTIMIZE_ABOVE * store.count_documents():
+                store.optimize()
+                manifest.store_version = store.version
+                manifest.churn = 0
+        finally:
+            self._manifest_file.save(manifest)
+
+    def _index(
+        self, plan: _Plan, manifest: Manifest, store: SQLiteFAISSDocumentStore, progress: Progress | None
+    ) -> None:
+        entries: dict[str, FileEntry] = {}
+        passages: list[Document] = []
         for done, (name, file) in enumerate(plan.changed.items(), start=1):
             try:
-                group[name] = self._convert(name, file)
+                entries[name], documents = self._convert(name, file)
+                passages += documents
             except (OSError, UnreadableSourceError) as error:
                 plan.skipped[name] = why_unreadable(error) if isinstance(error, OSError) else str(error)
-                if name in manifest.files:
-                    self.store.delete_documents(manifest.files.pop(name).ids)
-            if sum(len(documents) for _, documents in group.values()) >= _GROUP or done == len(plan.changed):
-                self._write(group, manifest)
-                group.clear()
+                self._exchange({name: None}, [], manifest, store)
+            if len(passages) >= _GROUP or done == len(plan.changed):
+                self._exchange(entries, self._embedded(passages), manifest, store)
+                entries, passages = {}, []
             if progress is not None:
                 progress(done, len(plan.changed), displayable(name))
 
@@ -266,73 +401,46 @@ class Library:
         entry.reason = next(iter(result["skipped"].values()), None)
         return entry, result["documents"]
 
-    def _write(self, group: dict[str, tuple[FileEntry, list[Document]]], manifest: Manifest) -> None:
-        """Embed a group of files, then exchange their old passages for the new."""
-        documents = [document for _, documents in group.values() for document in documents]
-        if documents:
-            documents = self._embedder.run(documents)["documents"]
-        for name, (entry, _) in group.items():
-            if name in manifest.files:
-                self.store.delete_documents(manifest.files[name].ids)
-            manifest.files[name] = entry
-        self.store.write_documents(documents, policy=DuplicatePolicy.OVERWRITE)
+    def _embedded(self, passages: list[Document]) -> list[Document]:
+        return self._embedder.run(passages)["documents"] if passages else []
 
-    def _open(self) -> tuple[Manifest, InMemoryDocumentStore, str | None]:
-        """Read the index, or begin a new one where there is none that can be used; then also say why."""
-        fresh = Manifest(str(self.folder), self.model, self._fingerprint, self.settings)
-        manifest = self._read_manifest()
-        if manifest is None:
-            damaged = (self.index / _MANIFEST).exists()
-            return fresh, _new_store(), "the index was damaged" if damaged else None
-        fresh.generation = manifest.generation
-        if (manifest.fingerprint, manifest.settings) != (self._fingerprint, self.settings):
-            what = "another model" if manifest.fingerprint != self._fingerprint else "other settings"
-            return fresh, _new_store(), f"the index was made with {what}"
-        try:
-            return manifest, _load_store(self.index / manifest.store_file, manifest), None
-        except (DocumentStoreError, FileNotFoundError, ValueError, KeyError, TypeError):
-            again = self._read_manifest()
-            if again is not None and again.generation != manifest.generation:
-                return self._open()  # another process replaced the index while it was being read
-            return fresh, _new_store(), "the index was damaged"
+    def _exchange(
+        self,
+        entries: Mapping[str, FileEntry | None],
+        passages: list[Document],
+        manifest: Manifest,
+        store: SQLiteFAISSDocumentStore,
+    ) -> None:
+        """Write the new passages of some files, then delete their old ones; the manifest follows."""
+        outdated = manifest.outdated_by(entries)
+        if passages:
+            store.write_documents(passages, policy=DuplicatePolicy.OVERWRITE)
+        if outdated:
+            store.delete_documents(outdated)
+        manifest.replace(entries)
+        manifest.store_version = store.version
+        manifest.churn += len(passages) + len(outdated)
+        self._manifest_file.save_when_due(manifest)
 
-    def _read_manifest(self) -> Manifest | None:
+    def _repair_store(self) -> Repaired:
+        """Repair the store; afterwards it may hold anything, and the manifest says so."""
+        manifest, _ = self._read_manifest()
+        if not self._database.exists():
+            return Repaired()
+        if manifest.store_version is not None:
+            self._manifest_file.save(replace(manifest, store_version=None))
+        self._reader.close()
         try:
-            raw = json.loads((self.index / _MANIFEST).read_text(encoding="utf-8"))
-            version = raw["format_version"]
-            if version > FORMAT_VERSION:
-                raise LibraryError(
-                    f"The index in {self.index} has format version {version}; this version of rom-haystack reads up to "
-                    f"{FORMAT_VERSION}. Update rom-haystack, or choose another place with index (--index)."
-                )
-            manifest = Manifest(**{**raw, "files": {name: FileEntry(**entry) for name, entry in raw["files"].items()}})
-        except LibraryError:
-            raise
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise LibraryError(f"The index in {self.index} {why_unreadable(error)}.") from error
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-        if manifest.folder != str(self.folder):
-            raise LibraryError(
-                f"The index in {self.index} belongs to another folder, {manifest.folder}. Choose another place with "
-                "index (--index), or delete that index if it isn't needed any more."
-            )
-        return manifest
-
-    def _save(self, manifest: Manifest, *, store_changed: bool) -> None:
-        """Save the store under a new name, then the manifest that names it, then drop older stores."""
-        try:
-            if store_changed or not (self.index / manifest.store_file).exists():
-                manifest.generation += 1
-                _save_store(self.store, self.index / manifest.store_file)
-            _replace(self.index / _MANIFEST, json.dumps(asdict(manifest), indent=1))
-            for path in list(self.index.iterdir()):
-                if _STORE_FILE.fullmatch(path.name) and path.name != manifest.store_file:
-                    path.unlink(missing_ok=True)
-        except OSError as error:
-            raise LibraryError(f"The index in {self.index} can't be written: {error.strerror or error}.") from error
+            found = repair(self._open_store(read_only=False))
+        except DocumentStoreError as error:  # nothing is readable
+            aside = _free_name(self.index / f"{_STORE}.damaged")
+            (self.index / _STORE).rename(aside)
+            return Repaired([str(error)], damaged_folder=str(aside))
+        if found.without_embedding:
+            with self._open_store(read_only=False) as store:
+                store.delete_documents(found.without_embedding)
+        kept = found.kept - len(found.without_embedding)
+        return Repaired(found.problems, kept, found.damaged_folder and str(found.damaged_folder))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -341,11 +449,11 @@ class Library:
             lock = FileLock(self.index / _LOCK, timeout=0)
             lock.acquire()
         except Timeout:
-            raise LibraryError(
+            raise NotUpdatableError(
                 f"Another process is updating the index in {self.index}. Try again when it has finished."
             ) from None
         except OSError as error:
-            raise LibraryError(
+            raise NotUpdatableError(
                 f"The index in {self.index} can't be written ({error.strerror or error}). Choose another place with "
                 "index (--index), or set ROM_HOME."
             ) from error
@@ -355,115 +463,4 @@ class Library:
             lock.release()
 
     def _check_index(self) -> None:
-        if not self.index.exists():
-            return
-        if not self.index.is_dir():
-            raise LibraryError(f"{self.index} is a file; an index is a folder. Choose another place for it.")
-        strangers = [path.name for path in self.index.iterdir() if not _INDEX_FILE.fullmatch(path.name)]
-        try:
-            manifest = json.loads((self.index / _MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none, or a damaged one
-            manifest = None
-        if isinstance(manifest, dict):
-            if {"format_version", "fingerprint"} <= manifest.keys():
-                return
-            strangers.insert(0, _MANIFEST)  # whole, but something else's
-        if strangers:
-            raise LibraryError(
-                f"{self.index} holds other files ({strangers[0]}, …) and no index. Choose an empty or a new folder."
-            )
-
-
-def model_fingerprint(checkpoint: Path) -> str:
-    """Hash the files that make a model what it is: configuration, vocabulary and weights."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(checkpoint.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".txt", ".model"):
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, hashlib.blake2b).digest())
-    return digest.hexdigest()
-
-
-def _compare(found: dict[str, FoundFile], unreadable: dict[str, str], manifest: Manifest) -> _Plan:
-    plan = _Plan(skipped=dict(unreadable), gone=[name for name in manifest.files if name not in found])
-    for name, file in found.items():
-        entry = manifest.files.get(name)
-        if entry is None:
-            plan.changed[name] = file
-            continue
-        if (entry.size, entry.mtime_ns) != (file.size, file.mtime_ns):
-            if file.size != entry.size or not has_hash(file.path, entry.sha256):
-                plan.changed[name] = file
-                continue
-            trusted = settled(file.mtime_ns)
-            if trusted != entry.mtime_ns:
-                plan.touched[name] = FileEntry(file.size, trusted, entry.sha256, entry.ids, entry.reason)
-        if entry.reason is None:
-            plan.unchanged.append(name)
-        else:
-            plan.skipped[name] = entry.reason
-    return plan
-
-
-def _report(
-    plan: _Plan, manifest: Manifest, store: InMemoryDocumentStore, added: list[str], rebuilt: str | None
-) -> UpdateReport:
-    skipped = plan.skipped | {
-        name: manifest.files[name].reason or "" for name in plan.changed if name in manifest.files
-    }
-    skipped = {name: reason for name, reason in skipped.items() if reason}
-    read = [name for name in plan.changed if name not in skipped]
-    return UpdateReport(
-        added=[displayable(name) for name in read if name in added],
-        replaced=[displayable(name) for name in read if name not in added],
-        removed=[displayable(name) for name in plan.gone],
-        unchanged=[displayable(name) for name in plan.unchanged],
-        skipped=sorted((displayable(name), reason) for name, reason in skipped.items()),
-        passages=store.count_documents(),
-        rebuilt=rebuilt,
-    )
-
-
-def _ids(manifest: Manifest) -> list[str]:
-    return [passage for entry in manifest.files.values() for passage in entry.ids]
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is there in full or not at all, power cuts included."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    if sys.platform != "win32":  # Windows can't open folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-# What follows is all that depends on the kind of document store.
-
-
-def _new_store() -> InMemoryDocumentStore:
-    return InMemoryDocumentStore(embedding_similarity_function="dot_product", shared=False)
-
-
-def _load_store(path: Path, manifest: Manifest) -> InMemoryDocumentStore:
-    """Read a store and check that it holds what the manifest says."""
-    if not manifest.generation:
-        return _new_store()
-    store = InMemoryDocumentStore.load_from_disk(str(path))
-    if sorted(store.storage) != sorted(set(_ids(manifest))):
-        raise ValueError("the store does not hold what the manifest says")
-    return store
-
-
-def _save_store(store: InMemoryDocumentStore, path: Path) -> None:
-    new = path.with_name(f"{path.name}.new")
-    store.save_to_disk(str(new))
-    with new.open("rb+") as file:
-        os.fsync(file.fileno())
-    new.replace(path)
+        """Check that the index's folder is an index or can become one."""

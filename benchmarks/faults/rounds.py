@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import signal
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -17,7 +19,8 @@ from benchmarks.faults.checks import ViolationError, check_database, check_searc
 from benchmarks.faults.contents import Contents
 from benchmarks.faults.kills import BY_THE_CLOCK, Kill, draw_kill
 from benchmarks.faults.operations import Operation, draw_operations
-from benchmarks.faults.worker import low_thresholds, open_store, work
+from benchmarks.faults.worker import low_thresholds, one_thread, open_store, work
+from benchmarks.stores.worker import ONE_THREAD
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.document_stores.settings import DATABASE
 
@@ -121,7 +124,7 @@ class FaultTest:
             ViolationError: The store does not hold what it must.
         """
         rng = np.random.default_rng([self.seed, current.number, 1])
-        with ExitStack() as stack:
+        with one_thread(), ExitStack() as stack:
             witness = None
             if self.store_folder.exists() and rng.random() < _WITNESSED:
                 witness = stack.enter_context(open_store(self.store_folder))
@@ -133,7 +136,7 @@ class FaultTest:
             candidates = [possible[current.acknowledged], possible[-1]]
             if witness is not None:
                 candidates = [self._check(witness, current, candidates, rng)]
-        with open_store(self.store_folder) as store:
+        with one_thread(), open_store(self.store_folder) as store:
             self._contents = self._check(store, current, candidates, rng)
             self._check_strays(current)
             if rng.random() < _RENEWED:
@@ -152,7 +155,8 @@ class FaultTest:
             daemon=True,
         )
         with here:
-            process.start()
+            with patch.dict(os.environ, ONE_THREAD):  # for the server that processes are forked from
+                process.start()
             there.close()
             try:
                 _follow(current, here, process.sentinel)

@@ -36,6 +36,17 @@ def low_thresholds() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let FAISS search with one thread here: a machine that also runs the other process is slowed down by more."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
 def open_store(folder: Path) -> SQLiteFAISSDocumentStore:
     """Make the store object that all who take part use."""
     return SQLiteFAISSDocumentStore(
@@ -57,7 +68,6 @@ def work(
         output: File that gets what is printed, by libraries too.
     """
     _redirect(output)
-    faiss.omp_set_num_threads(1)
     arm(kill)
     with low_thresholds():
         store = open_store(folder)

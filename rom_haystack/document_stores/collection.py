@@ -182,11 +182,13 @@ class Collection:
         rows.to_json(dict(meta), "the new metadata")
         with self.database.writing() as connection:
             lookups.doom_where(connection, condition)
-            self.keywords.remove(connection)
+            if self.settings.keyword_meta_fields:  # else no text that keyword search covers changes
+                self.keywords.remove(connection)
             found = connection.execute("SELECT slot, meta FROM documents WHERE slot IN (SELECT slot FROM temp.doomed)")
             changed = [(rows.merged_meta(old, meta), slot) for slot, old in found.fetchall()]
             connection.executemany("UPDATE documents SET meta = ? WHERE slot = ?", changed)
-            self.keywords.restore(connection)
+            if self.settings.keyword_meta_fields:
+                self.keywords.restore(connection)
             connection.execute("DELETE FROM temp.doomed")
             write_state(connection, read_state(connection))
             return len(changed)
@@ -243,12 +245,11 @@ class Collection:
         if not top_k:
             return []
         if self.settings.similarity == "cosine":
-            norm = float(np.linalg.norm(query))
-            query = query / norm if norm else query
+            query = storable(query[None], ["the query"], "float32", unit=True)[0][0].astype(np.float32)
         with self.snapshot() as (connection, state, vectors):
             vectors.synchronize(connection, state)
             allowed = None if condition is None else lookups.slots_where(connection, condition)
-            slots, scores = vectors.nearest(query, top_k, parameters or {}, allowed)
+            slots, scores = vectors.nearest(query, top_k, parameters or {}, state.next_slot, allowed)
             return lookups.fetch(connection, slots, scores, vectors.vectors if return_embedding else None)
 
     def keyword_search(

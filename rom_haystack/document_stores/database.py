@@ -162,6 +162,7 @@ class Database:
 
     def close(self) -> None:
         """Close all idle connections; later use opens new ones."""
+        self._leave_parents_connections()
         while self._idle:
             self._idle.pop().close()
 
@@ -198,10 +199,7 @@ class Database:
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        if self._process != os.getpid():  # connections must not be carried into a forked process
-            _FORKED.append(self._idle)
-            self._idle = []
-            self._process = os.getpid()
+        self._leave_parents_connections()
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -214,6 +212,12 @@ class Database:
                 self._idle.append(connection)
             else:
                 connection.close()
+
+    def _leave_parents_connections(self) -> None:
+        if self._process != os.getpid():  # connections must not be carried into a forked process
+            _FORKED.append(self._idle)
+            self._idle = []
+            self._process = os.getpid()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -87,6 +87,7 @@ class IndexedVectors:
         query: NDArray[np.float32],
         top_k: int,
         parameters: Mapping[str, float],
+        slots: int,
         allowed: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the vectors with the largest inner product.
@@ -98,12 +99,13 @@ class IndexedVectors:
             query: Vector, shape `[dim]`.
             top_k: Most results.
             parameters: `candidates` (vectors to score again from their stored form), and parameters of the index.
+            slots: Search those below this one, which the caller's snapshot has.
             allowed: Slots that a filter lets through; None for all.
 
         Returns:
             Slots and their scores, best first.
         """
-        live = self._live
+        live = self._live[:slots]
         if allowed is not None:
             allowed = allowed[allowed < len(live)]
             allowed = allowed[live[allowed]]

@@ -21,10 +21,10 @@ from rom_haystack.document_stores.keyword_terms import Term, Terms, quoted
 FREQUENT_DOCUMENTS = 2000
 #: Packing is due when so many documents, and this share of all, have come or changed since the last time.
 DUE_DOCUMENTS = 5000
-DUE_SHARE = 0.02
+DUE_SHARE = 0.05
 # All is packed anew, and not only what came since, when the collection has grown by this factor: scores depend on the
 # number of documents, on their mean length and on how many have the term.
-_RENEWAL_GROWTH = 1.5
+_RENEWAL_GROWTH = 3
 # FTS5 gives a term of more than half of the documents next to no weight; its highest score is below this.
 _NEGLIGIBLE = 1e-5
 

@@ -87,16 +87,16 @@ def _compact(collection: Collection) -> None:
 
 
 def _save(collection: Collection, vectors: IndexedVectors) -> None:
-    """Save the FAISS index, then tell the database of it."""
-    with collection.database.explained():
+    """Save the FAISS index and tell the database of it, unless slots have been numbered anew."""
+    with collection.database.writing() as connection:  # so that nobody else saves it too, or tidies it away
+        if read_state(connection).generation != vectors.generation:
+            return
         name, factory, slots, size, crc32 = vectors.save()
-    with collection.database.writing() as connection:
-        if read_state(connection).generation == vectors.generation:
-            connection.execute("DELETE FROM vector_indexes")
-            connection.execute(
-                "INSERT INTO vector_indexes VALUES (?, ?, ?, ?, ?, ?)",
-                (name, vectors.generation, factory, slots, size, crc32),
-            )
+        connection.execute("DELETE FROM vector_indexes")
+        connection.execute(
+            "INSERT INTO vector_indexes VALUES (?, ?, ?, ?, ?, ?)",
+            (name, vectors.generation, factory, slots, size, crc32),
+        )
     vectors.mark_saved(slots)
     tidy(collection)
 

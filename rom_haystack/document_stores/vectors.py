@@ -1,5 +1,6 @@
 """The vectors of a store: one flat file, a row per slot."""
 
+import mmap
 import os
 import struct
 import threading
@@ -140,8 +141,10 @@ class VectorFile:
                 rows = self.slots()
                 if rows < slots:
                     raise DamagedStoreError(self.path, f"it has {rows:,} vectors where {slots:,} are needed")
-                mapped = np.memmap(self.path, self.dtype, "r", offset=_HEADER.size, shape=(rows, self.dim))
-                self._map = np.asarray(mapped)  # a plain array, which is quicker to index; it keeps the map open
+                # By its descriptor: another process that numbered slots anew may have removed the file meanwhile.
+                size = _HEADER.size + rows * self.row_bytes
+                mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ)
+                self._map = np.frombuffer(mapped, self.dtype, offset=_HEADER.size).reshape(rows, self.dim)
         return self._map
 
 
@@ -162,16 +165,19 @@ def as_matrix(embeddings: list[list[float]], dim: int, ids: list[str]) -> NDArra
         DocumentStoreError: An embedding has another length, or holds something that is no finite number.
     """
     for name, embedding in zip(ids, embeddings, strict=True):
+        if not hasattr(embedding, "__len__") or isinstance(embedding, str | bytes):
+            raise DocumentStoreError(f"The embedding of {name} is {embedding!r}; it must be a list of {dim} numbers.")
         if len(embedding) != dim:
             raise DocumentStoreError(
                 f"The embedding of {name} has {len(embedding)} dimensions; this store has embedding_dim={dim}. Embed "
                 "with the model that the store was made for, or make another store."
             )
     try:
-        matrix = np.array(embeddings, np.float32).reshape(len(embeddings), dim)
-    except (TypeError, ValueError) as error:
+        with np.errstate(over="ignore"):
+            matrix = np.array(embeddings, np.float32).reshape(len(embeddings), dim)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DocumentStoreError(
-            f"An embedding among {', '.join(ids[:3])}, … holds something that is no number."
+            f"An embedding among {', '.join(ids[:3])}, … holds something that is no number ({error})."
         ) from error
     finite = np.isfinite(matrix).all(axis=1)
     if not finite.all():
