@@ -46,15 +46,15 @@ def plot_growth(results: Mapping[str, Any], output: Path) -> None:
     for axes, (title, keys, unit) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
         _lay_out(axes, title)
         for store, (name, color, marker) in _STORES.items():
-            curve = _curve(results, store, keys, unit)
-            axes.plot(list(curve), list(curve.values()), color=color, marker=marker, label=name)
+            points = curve(results, store, keys, unit)
+            axes.plot(list(points), list(points.values()), color=color, marker=marker, label=name)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(output, dpi=150, metadata={"Date": None} if output.suffix == ".svg" else None)
 
 
-def _curve(results: Mapping[str, Any], store: str, keys: str, unit: float) -> dict[int, float]:
-    """Collect a store's figure by number of documents, rising."""
+def curve(results: Mapping[str, Any], store: str, keys: str, unit: float) -> dict[int, float]:
+    """Collect a figure of a store, in some unit, by number of documents, rising."""
     sizes = sorted(int(size) for size in results["synthetic"])
     values = {size: figure_at(results, f"synthetic.{size}.{store}.{keys}") for size in sizes}
     return {size: value / unit for size, value in values.items() if value is not None}
@@ -66,7 +66,7 @@ def _lay_out(axes: Axes, title: str) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.set_xlabel("documents", fontsize=9)
     axes.grid(visible=True, alpha=0.3)
     axes.margins(y=0.15)

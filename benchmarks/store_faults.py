@@ -26,13 +26,15 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 13,
     documents: Annotated[int, typer.Option(min=100, help="About so many documents at most.")] = 2000,
     samples: Annotated[int, typer.Option(min=1, help="Documents searched for one by one after each kill.")] = 25,
-    work: Annotated[Path | None, typer.Option(help="Empty folder for the store; default: temporary.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder in which a new one is made for the store; default: temporary.")
+    ] = None,
 ) -> None:
     """Kill a process with SIGKILL in every round, and check the store it leaves; ends with 1 on a violation.
 
     A store that violates what it promises is kept, and its place printed.
     """
-    folder = work or Path(tempfile.mkdtemp(prefix="store-faults-"))
+    folder = Path(tempfile.mkdtemp(prefix="store-faults-", dir=work))
     test = FaultTest(folder, seed, documents, samples)
     done: list[Round] = []
     for number in track(range(rounds), "Killing", console=Console(stderr=True)):

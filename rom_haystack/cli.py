@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from rom_haystack.library import Library, UpdateReport
+    from rom_haystack.library import Progress as ProgressCallback
 
 ANSWERED = 0
 NO_ANSWER = 1
@@ -97,7 +98,8 @@ def ask(
         if not question.strip():
             raise ValueError("The question is empty; ask with at least one word.")
         _quiet(model)
-        library, report = _updated(docs, index, model, as_json)
+        library = _library(docs, index, model)
+        report = _updated(lambda progress: library.update(progress, required=False), as_json)
         _require_passages(report, docs, as_json)
         from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
 
@@ -128,12 +130,14 @@ def index_folder(
     folder: Annotated[Path, typer.Argument(help="Folder of documents: txt, md, html, pdf, docx.")],
     index: IndexOption = None,
     model: ModelOption = DEFAULT_MODEL,
+    repair: Annotated[bool, typer.Option("--repair", help="First check the index in full, and mend it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index a folder of documents, or bring its index up to date."""
     with _mistakes_explained(as_json):
         _quiet(model)
-        library, report = _updated(folder, index, model, as_json)
+        library = _library(folder, index, model)
+        report = _updated(library.repair if repair else library.update, as_json)
         _require_passages(report, folder, as_json)
         if as_json:
             _print_json({"folder": str(library.folder), "path": str(library.index), **_report_fields(report)})
@@ -224,12 +228,15 @@ def _importing() -> Iterator[None]:
         gc.enable()
 
 
-def _updated(folder: Path, place: Path | None, model: str, as_json: bool) -> "tuple[Library, UpdateReport]":
-    """Open a folder's library and bring it up to date; progress and skipped files go to stderr."""
+def _library(folder: Path, place: Path | None, model: str) -> "Library":
     with _importing():
         from rom_haystack.library import Library  # noqa: PLC0415
 
-    library = Library(folder, index=place, model=model)
+    return Library(folder, index=place, model=model)
+
+
+def _updated(update: "Callable[[ProgressCallback], UpdateReport]", as_json: bool) -> "UpdateReport":
+    """Let a library be updated; progress and what should be known of it go to stderr."""
     errors = _errors()
     columns = (TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _FILE_COLUMN)
     with Progress(*columns, console=errors, transient=True, disable=as_json or not errors.is_terminal) as bar:
@@ -238,12 +245,29 @@ def _updated(folder: Path, place: Path | None, model: str, as_json: bool) -> "tu
         def progress(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, file=_printable(name), visible=True)
 
-        report = library.update(progress)
+        report = update(progress)
+    for line in _remarks(report):
+        errors.print(Text(_printable(line)), soft_wrap=True)
+    return report
+
+
+def _remarks(report: "UpdateReport") -> Iterator[str]:
+    if report.repaired is not None:
+        for problem in report.repaired.problems:
+            yield f"Found damage: {problem}"
+        if not report.repaired.problems:
+            yield "Found no damage."
+        if report.repaired.damaged_folder:
+            yield (
+                f"Kept {report.repaired.kept} passages. The damaged files are in {report.repaired.damaged_folder}; the "
+                "next repair removes them."
+            )
     if report.rebuilt:
-        errors.print(Text(f"Indexed anew: {report.rebuilt}."), soft_wrap=True)
+        yield f"Indexed anew: {report.rebuilt}."
+    if report.stale:
+        yield f"{report.stale} Until then, answers come from what the index holds."
     for name, reason in report.skipped:
-        errors.print(Text(_printable(f"Skipped {name}: {reason}.")), soft_wrap=True)
-    return library, report
+        yield f"Skipped {name}: {reason}."
 
 
 def _require_passages(report: "UpdateReport", folder: Path, as_json: bool) -> None:

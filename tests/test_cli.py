@@ -7,6 +7,7 @@ from functools import wraps
 
 import pytest
 import pytest_socket
+from filelock import FileLock
 from fpdf import FPDF
 from haystack import Document, ExtractedAnswer
 from haystack.core.errors import PipelineRuntimeError
@@ -177,6 +178,54 @@ def test_index_reports(rom, docs, tmp_path):
     assert second["unchanged"] == ["birds.md", "guide.pdf"]
     assert second["skipped"] == [{"file": "junk [x].txt", "reason": "looks like binary data, not text"}]
     assert (second["added"], second["replaced"], second["removed"], second["passages"]) == ([], [], [], 2)
+
+
+def test_damage_is_explained_and_repaired(rom, docs, home):
+    assert rom("index", docs).exit_code == 0
+    (vectors,) = home.glob("*/store/vectors-1.bin")
+    vectors.write_bytes(b"nothing of a store")
+    for command in (("ask", "Who?", "--docs"), ("index",)):
+        result = rom(*command, docs)
+        assert result.exit_code == MISTAKE
+        assert f"{vectors} is damaged" in result.stderr
+        assert "`rom index FOLDER --repair`" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    result = rom("index", docs, "--repair")
+    assert result.exit_code == 0
+    found, kept = result.stderr.splitlines()
+    assert found.startswith(f"Found damage: {vectors} is damaged")
+    assert kept.startswith(f"Kept 0 passages. The damaged files are in {vectors.parents[1] / 'store.damaged-1'}; ")
+    assert "Files: 2 replaced. Passages: 2." in result.stdout
+    assert rom("ask", "Who?", "--docs", docs).exit_code in {0, NO_ANSWER}
+    assert rom("index", docs, "--repair").stderr == "Found no damage.\n"
+
+
+def test_a_repair_is_reported_as_json(rom, docs, home):
+    assert json.loads(rom("index", docs, "--json").stdout)["repaired"] is None
+    whole = json.loads(rom("index", docs, "--repair", "--json").stdout)
+    assert whole["repaired"] == {"problems": [], "kept": 2, "damaged_folder": None}
+    (database,) = home.glob("*/store/documents.sqlite")
+    database.write_bytes(b"nothing of a store" * 1000)
+    mended = json.loads(rom("index", docs, "--repair", "--json").stdout)
+    assert mended["repaired"]["kept"] == 0
+    assert str(database) in mended["repaired"]["problems"][0]
+    assert mended["repaired"]["damaged_folder"] == str(database.parents[1] / "store.damaged-1")
+    assert (mended["rebuilt"], mended["added"]) == ("the index was damaged", ["birds.md", "guide.pdf"])
+
+
+def test_questions_are_answered_while_another_process_indexes(rom, docs, home):
+    assert rom("index", docs).exit_code == 0
+    (index,) = home.iterdir()
+    (docs / "new.txt").write_text("This is not indexed yet.")
+    with FileLock(index / "lock"):
+        asked = rom("ask", "What hunts at night?", "--docs", docs, "--json")
+        indexed = rom("index", docs)
+    report = json.loads(asked.stdout)
+    assert asked.exit_code in {0, NO_ANSWER}
+    assert len(report["passages"]) == report["index"]["passages"] == 2
+    assert report["index"]["stale"].startswith("Another process is updating the index")
+    assert "Until then, answers come from what the index holds." in asked.stderr
+    assert (indexed.exit_code, "Another process" in indexed.stderr) == (MISTAKE, True)
 
 
 def test_info_describes_the_model(tiny_checkpoint):

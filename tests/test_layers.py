@@ -24,7 +24,18 @@ BELOW: dict[str, tuple[str, ...]] = {
     "passages": ("files",),
     "hybrid": ("modeling", "components", "document_stores"),
     "pipelines": ("modeling", "components", "document_stores", "files", "passages"),
-    "library": ("modeling", "components", "document_stores", "files", "folders", "pipelines"),
+    "manifest": ("folders",),
+    "library_index": ("document_stores", "folders", "manifest"),
+    "library": (
+        "modeling",
+        "components",
+        "document_stores",
+        "files",
+        "folders",
+        "library_index",
+        "manifest",
+        "pipelines",
+    ),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 HAYSTACK = ("haystack", "haystack_integrations", "faiss", "streamlit")

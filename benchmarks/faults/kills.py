@@ -112,14 +112,15 @@ _BY_THE_CLOCK = 0.25
 _LONGEST_DELAY = 0.1
 
 
-def draw_kill(rng: np.random.Generator, operations: int) -> Kill:
-    """Choose where and when to kill a process that does so many operations."""
+def draw_kill(rng: np.random.Generator, operations: int, *, early: bool) -> Kill:
+    """Choose where and when to kill a process that does so many operations; `early`: in the first of them."""
+    hurry = 10 if early else 1
     delay = float(_LONGEST_DELAY * 10 ** rng.uniform(-4, 0))
     if rng.random() < _BY_THE_CLOCK:
-        return Kill(BY_THE_CLOCK, int(rng.integers(operations)), "during", delay)
+        return Kill(BY_THE_CLOCK, int(rng.integers(operations)) // hurry, "during", delay)
     place = list(PLACES)[rng.integers(len(PLACES))]
     moment = _MOMENTS[rng.integers(len(_MOMENTS))]
-    return Kill(place, int(rng.integers(1, PLACES[place].most + 1)), moment, delay)
+    return Kill(place, int(rng.integers(PLACES[place].most)) // hurry + 1, moment, delay)
 
 
 def arm(kill: Kill) -> None:

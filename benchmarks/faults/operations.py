@@ -159,13 +159,13 @@ def _of_group(group: int) -> dict[str, Any]:
 
 # Shares of the kinds of operations.
 _KINDS = {
-    "write": 0.5,
+    "write": 0.49,
     "delete": 0.16,
     "delete_group": 0.04,
     "mark": 0.1,
     "optimize": 0.13,
     "reopen": 0.05,
-    "all": 0.02,
+    "all": 0.03,
 }
 
 

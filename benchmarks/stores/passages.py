@@ -14,7 +14,6 @@ from training.data.jsonl import Passage, Question, read_passages, read_questions
 COLLECTION = (
     "squad/train",
     "squad/dev",
-    "corpus/openstax",
     "corpus/wiki_passages",
     "corpus/factbook",
     "nq/train",

@@ -249,7 +249,7 @@ class Collection:
         with self.snapshot() as (connection, state, vectors):
             vectors.synchronize(connection, state)
             allowed = None if condition is None else lookups.slots_where(connection, condition)
-            slots, scores = vectors.nearest(query, top_k, parameters or {}, state.next_slot, allowed)
+            slots, scores = vectors.nearest(query, top_k, parameters or {}, state, allowed)
             return lookups.fetch(connection, slots, scores, vectors.vectors if return_embedding else None)
 
     def keyword_search(

@@ -158,7 +158,11 @@ class Database:
     def checkpoint(self) -> None:
         """Move what the write-ahead log holds into the file, as far as readers allow."""
         with self.explained(), self._borrowed() as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("PRAGMA busy_timeout = 0")  # a reader may take long, and need not be waited for
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {round(self._lock_timeout * 1000)}")
 
     def close(self) -> None:
         """Close all idle connections; later use opens new ones."""

@@ -1,5 +1,6 @@
 """FAISS indexes: which one to take, training, searching with parameters of the moment, files."""
 
+import errno
 import os
 import zlib
 from collections.abc import Mapping
@@ -111,9 +112,18 @@ def save(index: faiss.Index, path: Path) -> tuple[int, int]:
 
     Returns:
         The file's size and CRC-32.
+
+    Raises:
+        OSError: It can't be written, as on a full disk.
     """
     partial = path.with_name(f"{path.name}.new")
-    faiss.write_index(index, str(partial))
+    try:
+        faiss.write_index(index, str(partial))
+    except RuntimeError as error:  # FAISS's own kind, with the system's words in it
+        partial.unlink(missing_ok=True)
+        numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        number = next((number for number in numbers if os.strerror(number) in str(error)), errno.EIO)
+        raise OSError(number, str(error)) from error
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(path)

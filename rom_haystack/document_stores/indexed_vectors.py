@@ -18,6 +18,7 @@ from rom_haystack.document_stores.vectors import VectorFile
 EXACT_UP_TO = 32_768
 # The index finds this many times `top_k` candidates, at least; they are scored again from the stored vectors.
 _CANDIDATES_PER_RESULT, _MIN_CANDIDATES = 15, 150
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass
@@ -44,7 +45,7 @@ class IndexedVectors:
     """Nearest-neighbour search in the vectors of one generation.
 
     What is in memory may lag behind the database or, when another thread has seen a newer state, be ahead of it;
-    `synchronize` brings it at least to the state of the caller's snapshot.
+    `synchronize` brings it at least to the state of the caller's snapshot, and `nearest` looks back to that.
 
     Args:
         vectors: The vectors.
@@ -59,7 +60,7 @@ class IndexedVectors:
         self._factory = factory
         self._folder = folder
         self._lock = threading.Lock()
-        self._live = np.zeros(0, bool)
+        self._vacated = np.zeros(0, np.int64)  # for each slot, where the log of vacant slots names it
         self._slots = 0
         self._sequence = 0
         self._trained: TrainedIndex | None = None
@@ -73,9 +74,9 @@ class IndexedVectors:
             if state.next_slot > first:
                 self._grow(state.next_slot)
             if state.vacancies > self._sequence:
-                rows = connection.execute("SELECT slot FROM vacant WHERE sequence > ?", (self._sequence,))
-                vacant = np.fromiter((row[0] for row in rows), np.int64)
-                self._live[vacant] = False
+                rows = connection.execute("SELECT slot, sequence FROM vacant WHERE sequence > ?", (self._sequence,))
+                vacant = np.array(rows.fetchall(), np.int64).reshape(-1, 2)
+                self._vacated[vacant[:, 0]] = vacant[:, 1]
                 self._sequence = state.vacancies
             if self._trained is None:
                 self._trained, first = self._open(connection)
@@ -87,7 +88,7 @@ class IndexedVectors:
         query: NDArray[np.float32],
         top_k: int,
         parameters: Mapping[str, float],
-        slots: int,
+        state: State,
         allowed: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the vectors with the largest inner product.
@@ -99,27 +100,25 @@ class IndexedVectors:
             query: Vector, shape `[dim]`.
             top_k: Most results.
             parameters: `candidates` (vectors to score again from their stored form), and parameters of the index.
-            slots: Search those below this one, which the caller's snapshot has.
+            state: State of the caller's snapshot.
             allowed: Slots that a filter lets through; None for all.
 
         Returns:
             Slots and their scores, best first.
         """
-        live = self._live[:slots]
+        vacated = self._vacated[: state.next_slot]
         if allowed is not None:
-            allowed = allowed[allowed < len(live)]
-            allowed = allowed[live[allowed]]
+            allowed = allowed[vacated[allowed] > state.vacancies]
             if len(allowed) <= EXACT_UP_TO:
                 return self.vectors.best(allowed, query, top_k)
-            mask = np.zeros(len(live), bool)
-            mask[allowed] = True
-            live = mask
-        found = self._candidates(query, top_k, parameters, live, allowed)
+            vacated = np.zeros(state.next_slot, np.int64)
+            vacated[allowed] = _NEVER
+        found = self._candidates(query, top_k, parameters, vacated, state.vacancies, allowed)
         return self.vectors.best(found, query, top_k)
 
     def count(self) -> int:
         """Count the live vectors."""
-        return int(np.count_nonzero(self._live))
+        return int(np.count_nonzero(self._vacated == _NEVER))
 
     def due(self) -> str | None:
         """Name the FAISS index that should be trained now; None while the one in use will do."""
@@ -169,10 +168,10 @@ class IndexedVectors:
             self._trained.slots = slots
 
     def _grow(self, slots: int) -> None:
-        """Make room in `_live` for more slots; the array is replaced, as searches may be looking at the old one."""
-        live = np.ones(slots, bool)
-        live[: self._slots] = self._live[: self._slots]
-        self._live, self._slots = live, slots
+        """Make room in `_vacated` for more slots; it is replaced, as searches may be looking at the old one."""
+        vacated = np.full(slots, _NEVER)
+        vacated[: self._slots] = self._vacated[: self._slots]
+        self._vacated, self._slots = vacated, slots
 
     def _open(self, connection: sqlite3.Connection) -> tuple[TrainedIndex, int]:
         """Read the newest saved index that is whole, or begin an exact one."""
@@ -191,19 +190,23 @@ class IndexedVectors:
         return TrainedIndex(faiss_index.make_index(factory, self.vectors.dim), factory), 0
 
     def _live_between(self, first: int, end: int) -> NDArray[np.int64]:
-        return np.flatnonzero(self._live[first:end]) + first
+        return np.flatnonzero(self._vacated[first:end] == _NEVER) + first
 
     def _candidates(
         self,
         query: NDArray[np.float32],
         top_k: int,
         parameters: Mapping[str, float],
-        live: NDArray[np.bool_],
+        vacated: NDArray[np.int64],
+        vacancies: int,
         allowed: NDArray[np.int64] | None,
     ) -> NDArray[np.int64]:
-        """Find slots to score: from the index where it finds enough that count, else all that count."""
+        """Find slots to score: from the index where it finds enough that count, else all that count.
+
+        Those count that were vacated, if at all, later than a snapshot that knows so many vacancies.
+        """
         wanted = int(parameters.get("candidates", max(_CANDIDATES_PER_RESULT * top_k, _MIN_CANDIDATES)))
-        share = 1.0 if allowed is None else len(allowed) / len(live)
+        share = 1.0 if allowed is None else len(allowed) / len(vacated)
         with self._lock:
             if self._trained is None:
                 raise RuntimeError("there is no index to search before synchronize()")
@@ -213,11 +216,11 @@ class IndexedVectors:
             while k < index.ntotal:
                 found = faiss_index.search(index, query, k, options)
                 exhausted = len(found) < k
-                found = found[found < len(live)]
-                found = found[live[found]]
+                found = found[found < len(vacated)]
+                found = found[vacated[found] > vacancies]
                 if len(found) >= top_k:
                     return found
                 if exhausted:
                     break
                 k *= 4
-        return np.flatnonzero(live) if allowed is None else allowed
+        return np.flatnonzero(vacated > vacancies) if allowed is None else allowed

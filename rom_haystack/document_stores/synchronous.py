@@ -184,7 +184,13 @@ class SynchronousStore:
             filters: Haystack filters; None for all documents.
             return_embedding: Give documents their embeddings.
             batch_size: Most documents per batch.
+
+        Raises:
+            ValueError: `batch_size` is out of range.
+            FilterError: The filters are malformed.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
         return self.collection.iterate(to_sql(filters), return_embedding=return_embedding, batch_size=batch_size)
 
     # Search

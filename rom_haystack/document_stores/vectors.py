@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -91,6 +92,7 @@ class VectorFile:
         """Let the file have room for this many slots; rows that were never written take no space on the disk."""
         if self.slots() < slots:
             self._file.truncate(_HEADER.size + slots * self.row_bytes)
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file; what was mapped stays readable as long as something refers to it."""
@@ -165,7 +167,7 @@ def as_matrix(embeddings: list[list[float]], dim: int, ids: list[str]) -> NDArra
         DocumentStoreError: An embedding has another length, or holds something that is no finite number.
     """
     for name, embedding in zip(ids, embeddings, strict=True):
-        if not hasattr(embedding, "__len__") or isinstance(embedding, str | bytes):
+        if not _is_list(embedding):
             raise DocumentStoreError(f"The embedding of {name} is {embedding!r}; it must be a list of {dim} numbers.")
         if len(embedding) != dim:
             raise DocumentStoreError(
@@ -184,6 +186,10 @@ def as_matrix(embeddings: list[list[float]], dim: int, ids: list[str]) -> NDArra
         name = ids[int(np.argmin(finite))]
         raise DocumentStoreError(f"The embedding of {name} holds NaN or infinity (or more than float32 can hold).")
     return matrix
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
 
 
 def storable(

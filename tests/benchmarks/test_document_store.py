@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.document_store import EXPECTATIONS, app
 from benchmarks.expectations import ExpectationError, read_expectations
 from benchmarks.figures import figure_at
+from benchmarks.growth import curve
 from benchmarks.stores.exact import TOLERANCE, is_exact, nearest, recall
 from benchmarks.stores.measures import disk_bytes, latency_figures, memory
 from benchmarks.stores.prepare import load_texts, synthetic_workload
@@ -79,10 +80,11 @@ def test_expectations_name_figures_that_exist(figures):
         "synthetic": {size: {"sqlite_faiss": figures["sqlite_faiss"]} for size in ("20000", "100000", "1000000")},
         "passages": {
             "stores": figures,
-            "answer_recall": {name: {"recall_at_20": 9} for name in ("hybrid", "keywords")},
+            "answer_recall": {name: {"recall_at_20": 9} for name in ("dense", "dense_exact", "hybrid", "keywords")},
         },
     }
-    results["synthetic"]["20000"]["faiss"] = figures["in_memory"]
+    in_a_process_of_its_own = {"memory": {"store": 1}}  # within this process it may take no further memory
+    results["synthetic"]["20000"]["faiss"] = figures["in_memory"] | in_a_process_of_its_own
     assert {e.name for e in read_expectations(EXPECTATIONS) if e.verdict(results) == "not measured"} == set()
 
 
@@ -197,9 +199,31 @@ def test_answer_recall_of_each_search(tmp_path):
     questions = [Question("q", "What is the capital of France?", ("Paris",), "a")]
     vectors = np.eye(2, 4, dtype=np.float32)
     found = answer_recall(tmp_path, passages, vectors, questions, vectors[1:])
-    assert found["dense"] == {"recall_at_1": 0, "recall_at_5": 100, "recall_at_20": 100, "questions": 1}
+    assert (
+        found["dense"]
+        == found["dense_exact"]
+        == {"recall_at_1": 0, "recall_at_5": 100, "recall_at_20": 100, "questions": 1}
+    )
     assert found["keywords"]["recall_at_1"] == 100
     assert found["hybrid"]["recall_at_5"] == 100
+
+
+def test_plot_draws_a_line_per_store_over_the_sizes_it_was_measured_at(figures, tmp_path):
+    synthetic = {"300": figures, "3000": {"sqlite_faiss": figures["sqlite_faiss"]}}
+    output = tmp_path / "growth.svg"
+    (tmp_path / "results.json").write_text(json.dumps({"synthetic": synthetic}), encoding="utf-8")
+    done = CliRunner().invoke(app, ["plot", str(tmp_path / "results.json"), "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    assert output.read_text(encoding="utf-8").startswith("<?xml")
+    assert curve({"synthetic": synthetic}, "sqlite_faiss", "search_20.count", 2) == {300: QUERIES, 3000: QUERIES}
+    assert list(curve({"synthetic": synthetic}, "in_memory", "search_20.count", 2)) == [300]
+
+
+def test_plot_without_sizes_says_so(tmp_path):
+    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    done = CliRunner().invoke(app, ["plot", str(tmp_path / "results.json"), "--output", str(tmp_path / "growth.svg")])
+    assert done.exit_code == 2
+    assert "no synthetic sizes" in done.output
 
 
 @pytest.fixture

@@ -137,7 +137,9 @@ class TestAsynchronous(
         assert [d.id for d in await document_store.bm25_retrieval_async("second")] == ["1"]
 
 
-@pytest.mark.parametrize(("module", "ours"), [(document_store, TestSynchronous), (document_store_async, TestAsynchronous)])
+@pytest.mark.parametrize(
+    ("module", "ours"), [(document_store, TestSynchronous), (document_store_async, TestAsynchronous)]
+)
 def test_no_test_of_haystack_is_left_out(module, ours):
     theirs = [cls for name, cls in vars(module).items() if inspect.isclass(cls) and name.endswith("Test")]
     assert len(theirs) > 10
