@@ -122,7 +122,7 @@ def search(job: Job) -> dict[str, Any]:
     """Open the store and ask all queries, one at a time.
 
     Returns:
-        What `first_query` returns; `memory` also when all was `searched`; by kind of search, `seconds` per query and
+        What `first_query` returns; `memory` also when `vectors_searched` and when all was `searched`; by kind of search, `seconds` per query and
         the rows `found`. Kinds: `search` (10 documents), `search_20` (20, for recall), `filtered` (10 of one
         category), and `keywords` (10, by BM25) where the store has it.
     """
@@ -135,9 +135,10 @@ def search(job: Job) -> dict[str, Any]:
         "search_20": [partial(subject.search, query, RECALL_AT) for query in queries],
         "filtered": [partial(subject.search, q, TOP_K, category_of_query(i)) for i, q in enumerate(queries)],
     }
-    if subject.has_keyword_search:
-        kinds["keywords"] = [partial(subject.search_keywords, question, TOP_K) for question in questions]
     answers = {kind: [_answer(call) for call in calls] for kind, calls in kinds.items()}
+    opened["memory"]["vectors_searched"] = memory()
+    if subject.has_keyword_search:
+        answers["keywords"] = [_answer(partial(subject.search_keywords, question, TOP_K)) for question in questions]
     opened["memory"]["searched"] = memory()
     subject.close()
     return {

@@ -326,6 +326,7 @@ class Collection:
                 self.settings.embedding_dim,
                 self.settings.vector_dtype,
                 generation,
+                self.database.settings["identity"],
                 create=create,
                 read_only=self.read_only,
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from haystack.document_stores.errors import DocumentStoreError
 
@@ -272,7 +273,8 @@ class Database:
     def _create(self, connection: sqlite3.Connection, settings: Mapping[str, Any], schema: Sequence[str]) -> None:
         for statement in (*_TABLES, *schema):
             connection.execute(statement)
-        rows = [(name, json.dumps(value)) for name, value in settings.items()]
+        named = {**settings, "identity": uuid4().hex}  # which tells the store's files from another store's
+        rows = [(name, json.dumps(value)) for name, value in named.items()]
         connection.executemany("INSERT INTO settings VALUES (?, ?)", rows)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")

@@ -1,5 +1,6 @@
 """Repair of a damaged store: what can be read is written to a new one, which takes the old one's place."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -201,20 +202,14 @@ def _embedding(vectors: VectorFile | None, slot: int, norm: float, *, unit: bool
 def _readable_vectors(
     folder: Path, store: SQLiteFAISSDocumentStore, connection: sqlite3.Connection
 ) -> VectorFile | None:
-    """Open the vector file that the database names, or the newest where it can't tell."""
+    """Open the vector file that the database names; None where either can't be read."""
     try:
-        generations = [connection.execute("SELECT generation FROM state").fetchone()[0]]
-    except (sqlite3.Error, TypeError):
-        generations = sorted(
-            (int(path.stem.removeprefix("vectors-")) for path in folder.glob("vectors-*.bin")), reverse=True
-        )
-    for generation in generations:
-        try:
-            path = folder / f"vectors-{generation}.bin"
-            return VectorFile(path, store.embedding_dim, store.vector_dtype, generation, read_only=True)
-        except DocumentStoreError:
-            continue
-    return None
+        generation = connection.execute("SELECT generation FROM state").fetchone()[0]
+        identity = json.loads(connection.execute("SELECT value FROM settings WHERE name = 'identity'").fetchone()[0])
+        path = folder / f"vectors-{generation}.bin"
+        return VectorFile(path, store.embedding_dim, store.vector_dtype, generation, identity, read_only=True)
+    except (sqlite3.Error, TypeError, ValueError, DocumentStoreError):
+        return None
 
 
 def _slot_count(connection: sqlite3.Connection, vectors: VectorFile | None) -> int:

@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rom_haystack.document_stores.database import DamagedStoreError
 
 _MAGIC = b"ROMVECT1"
-_HEADER = struct.Struct("<8sIIQ40x")  # magic, dimension, bytes per component, generation
+_HEADER = struct.Struct("<8sIIQ16s24x")  # magic, dimension, bytes per component, generation, the store's identity
 # Rows that are read together.
 _CHUNK = 16_384
 
@@ -31,6 +32,7 @@ class VectorFile:
         dim: Components per vector.
         dtype: `float16` or `float32`.
         generation: Number that the file's header must have.
+        identity: The store's, 32 hexadecimal digits, which the header must have too.
         create: Make the file, empty, in place of any that is there.
         read_only: Refuse to write.
 
@@ -39,19 +41,28 @@ class VectorFile:
     """
 
     def __init__(
-        self, path: Path, dim: int, dtype: str, generation: int, *, create: bool = False, read_only: bool = False
+        self,
+        path: Path,
+        dim: int,
+        dtype: str,
+        generation: int,
+        identity: str,
+        *,
+        create: bool = False,
+        read_only: bool = False,
     ) -> None:
         self.path = path
         self.dim = dim
         self.dtype = np.dtype(dtype)
         self.row_bytes = dim * self.dtype.itemsize
-        header = _HEADER.pack(_MAGIC, dim, self.dtype.itemsize, generation)
+        header = _HEADER.pack(_MAGIC, dim, self.dtype.itemsize, generation, bytes.fromhex(identity))
         try:
             self._file = path.open("w+b" if create else "rb" if read_only else "r+b", buffering=0)
         except FileNotFoundError:
             raise DamagedStoreError(path, "it is missing") from None
         if create:
             self._file.write(header)
+            _sync_folder(path.parent)
         elif self._file.read(_HEADER.size) != header:
             self.close()
             raise DamagedStoreError(
@@ -148,6 +159,16 @@ class VectorFile:
                 mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ)
                 self._map = np.frombuffer(mapped, self.dtype, offset=_HEADER.size).reshape(rows, self.dim)
         return self._map
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new file's name survive a power cut."""
+    if sys.platform != "win32":  # which can't open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def chunks(slots: NDArray[np.int64], size: int = _CHUNK) -> Iterator[NDArray[np.int64]]:

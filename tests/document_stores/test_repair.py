@@ -147,7 +147,7 @@ def test_a_second_repair_keeps_both_damaged_folders(store):
 
 
 def test_what_is_no_store_is_refused(store, tmp_path):
-    with pytest.raises(DocumentStoreError, match="There is no store in .*nowhere"):
+    with pytest.raises(DocumentStoreError, match=r"There is no store in .*nowhere"):
         repair(SQLiteFAISSDocumentStore(tmp_path / "nowhere", DIM))
     overwrite(store.path / "documents.sqlite", 0, b"\xff" * 4096)
     with pytest.raises(DocumentStoreError, match="none of its documents can be read"):
@@ -160,3 +160,14 @@ def test_other_settings_are_refused_and_change_nothing(store):
     with pytest.raises(DocumentStoreError, match="made with embedding_dim=8"):
         repair(other)
     assert store.count_documents() == COUNT
+
+
+def test_vectors_of_another_store_are_refused(store, tmp_path):
+    with SQLiteFAISSDocumentStore(tmp_path / "other", DIM, vector_dtype="float32") as other:
+        other.write_documents([Document(id=f"o{i}", embedding=[1.0] * DIM) for i in range(COUNT)])
+    (other.path / "vectors-1.bin").replace(store.path / "vectors-1.bin")
+    with pytest.raises(DocumentStoreError, match=r"vectors-1\.bin is damaged .*of this store"):
+        store.count_documents()
+    report = repair(store)
+    assert report.kept == COUNT
+    assert len(report.without_embedding) == COUNT - COUNT // 100
