@@ -19,7 +19,8 @@ _STORES = {
     "in_memory": ("InMemoryDocumentStore", "#6c757d", "^"),
 }
 
-#: One panel each: its title, the figure's keys below a store, and the figure's worth of one unit.
+#: One panel each: its title, the figure's keys below a store, and the figure's worth of one unit. What grows with the
+#: collection has a logarithmic axis, what is counted per document one that begins at zero.
 _PANELS = (
     ("search and fetch 10 documents, median, ms", "search.p50_ms", 1),
     ("the same among 1% of the documents, ms", "filtered.p50_ms", 1),
@@ -31,7 +32,7 @@ _PANELS = (
 
 
 def plot_growth(results: Mapping[str, Any], output: Path) -> None:
-    """Draw a panel per figure with a line per store over the sizes, both axes logarithmic.
+    """Draw a panel per figure with a line per store over the sizes.
 
     Args:
         results: Results of the benchmark; only its synthetic part is drawn.
@@ -44,10 +45,10 @@ def plot_growth(results: Mapping[str, Any], output: Path) -> None:
         raise ValueError("The results hold no synthetic sizes, so there is no growth to plot.")
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     for axes, (title, keys, unit) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
-        _lay_out(axes, title)
         for store, (name, color, marker) in _STORES.items():
             points = curve(results, store, keys, unit)
             axes.plot(list(points), list(points.values()), color=color, marker=marker, label=name)
+        _lay_out(axes, title, per_document=keys.endswith("_per_document"))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(output, dpi=150, metadata={"Date": None} if output.suffix == ".svg" else None)
@@ -60,14 +61,17 @@ def curve(results: Mapping[str, Any], store: str, keys: str, unit: float) -> dic
     return {size: value / unit for size, value in values.items() if value is not None}
 
 
-def _lay_out(axes: Axes, title: str) -> None:
+def _lay_out(axes: Axes, title: str, *, per_document: bool) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.set_xlabel("documents", fontsize=9)
     axes.grid(visible=True, alpha=0.3)
     axes.margins(y=0.15)
+    if per_document:
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.spines[["top", "right"]].set_visible(False)

@@ -129,6 +129,7 @@ class LibraryIndex:
         self._file = ManifestFile(path)
         self._check()
         self._reader = self._open_store(read_only=True)
+        self._read_from: tuple[int, int] | None = None
         self._fits = False
 
     def read(self) -> tuple[Manifest, str | None]:
@@ -163,7 +164,7 @@ class LibraryIndex:
             return False
         with explained():
             self._fits = True
-            return manifest.store_version == self._reader.version
+            return manifest.store_version == self._current_reader().version
 
     def store(self) -> SQLiteFAISSDocumentStore:
         """Return the store for reading.
@@ -180,8 +181,9 @@ class LibraryIndex:
                     "update()."
                 )
         with explained():
-            self._reader.count_documents()
-        return self._reader
+            reader = self._current_reader()
+            reader.count_documents()
+        return reader
 
     def close(self) -> None:
         """Close the store; later use opens it again."""
@@ -221,7 +223,7 @@ class LibraryIndex:
         Raises:
             LibraryError: The store is damaged, or can't be written.
         """
-        self._reader.close()  # it comes back to what is there then, even if that is another store
+        self._reader.close()  # so that the writer is the last to close the database, and leaves no log beside it
         manifest, rebuilt = self.read()
         if manifest.store_version is None:
             self._make_way_for(manifest)
@@ -265,6 +267,18 @@ class LibraryIndex:
         for path in list(self.path.iterdir()):
             if _LEFTOVER.fullmatch(path.name) and str(path) != but:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _current_reader(self) -> SQLiteFAISSDocumentStore:
+        """Return the store for reading; if another was put in its place since it was opened, then that one."""
+        try:
+            status = self._database.stat()
+            place = (status.st_dev, status.st_ino)
+        except OSError:  # opening it says what is wrong
+            place = None
+        if place != self._read_from:
+            self._reader.close()
+            self._read_from = place
+        return self._reader
 
     @property
     def _database(self) -> Path:

@@ -122,9 +122,10 @@ def search(job: Job) -> dict[str, Any]:
     """Open the store and ask all queries, one at a time.
 
     Returns:
-        What `first_query` returns; `memory` also when `vectors_searched` and when all was `searched`; by kind of search, `seconds` per query and
-        the rows `found`. Kinds: `search` (10 documents), `search_20` (20, for recall), `filtered` (10 of one
-        category), and `keywords` (10, by BM25) where the store has it.
+        What `first_query` returns; `memory` also after all vector searches (`vectors_searched`) and after all searches
+        (`searched`); by kind of search, `seconds` per query and the rows `found`. Kinds: `search` (10 documents),
+        `search_20` (20, for recall), `filtered` (10 of one category), and `keywords` (10, by BM25) where the store has
+        it.
     """
     workload = Workload(Path(job.workload))
     subject, opened = _opened(job, workload)

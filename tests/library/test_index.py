@@ -200,7 +200,7 @@ def test_a_store_that_churns_is_optimized(open_library, index, folder):
         open_library().update()
     with open_library() as library:
         assert library.store.collection.state().next_slot == library.store.count_documents() == 3
-    assert manifest_of(index)["churn"] == 0
+        assert (manifest_of(index)["churn"], manifest_of(index)["store_version"]) == (0, library.store.version)
 
 
 def test_the_title_is_found_by_keywords(open_library, index, folder):
@@ -345,6 +345,26 @@ def test_searching_goes_on_from_the_first_passages_to_the_last(open_library, mon
 
     open_library().update(look)
     assert passages == [1, 1, 2, 3]
+
+
+def test_a_store_that_was_replaced_is_noticed(open_library, index, folder):
+    library = open_library()
+    library.update()
+    version = library.store.version
+    shutil.rmtree(index / "store")
+    (folder / "rivers.txt").write_text(CHANGED)
+    open_library().update()
+    assert manifest_of(index)["store_version"] == version  # which tells nothing apart here
+    assert len(library.update().unchanged) == 3
+    assert texts_of(library) == sorted([HERON, OWL, CHANGED])
+
+
+def test_an_update_leaves_no_log_beside_the_database(open_library, index, folder):
+    (folder / "rivers.txt").write_text(CHANGED)
+    library = open_library()
+    library.store.count_documents()
+    library.update()
+    assert [name for name in names_in(index / "store") if name.startswith("documents")] == ["documents.sqlite"]
 
 
 def test_nothing_to_search_yet_is_an_error(open_library, tmp_path):

@@ -124,6 +124,7 @@ def test_a_death_right_after_the_repair_hides_no_loss(open_library, index, dying
     lose_vectors(index)
     with dying(LibraryIndex, "writable"):
         open_library().repair()
+    assert manifest_of(index)["store_version"] is None
     with SQLiteFAISSDocumentStore(index / "store", 64, keyword_meta_fields=["title"]) as store:
         assert store.count_documents() == 0
     embedded.clear()
