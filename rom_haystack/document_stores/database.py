@@ -116,6 +116,8 @@ class Database:
             try:
                 self._check_or_create(connection, settings, schema)
                 self.settings = _read_settings(connection)
+                if "identity" not in self.settings:
+                    raise DamagedStoreError(path, "its settings are incomplete")
                 prepare(connection)
             except BaseException:
                 connection.close()
@@ -196,6 +198,8 @@ class Database:
             return DamagedStoreError(self.path, str(error))
         if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_WRITE:
             return DocumentStoreError(f"{store} can't be written: the disk is full; nothing was changed.")
+        if extended == sqlite3.SQLITE_IOERR:
+            return DocumentStoreError(f"{store} failed: {error}, as when the disk is full; nothing was changed.")
         if code in _UNWRITABLE:
             return DocumentStoreError(
                 f"{store} can't be written or opened ({error}). Check its permissions, or open it with read_only=True."
@@ -233,7 +237,7 @@ class Database:
             check_same_thread=False,
             cached_statements=256,
         )
-        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("CREATE TEMP TABLE doomed(slot INTEGER PRIMARY KEY)")
         connection.execute("PRAGMA synchronous = FULL")
@@ -260,6 +264,8 @@ class Database:
             except BaseException:
                 _end(connection, "ROLLBACK")
                 raise
+        if not _has_tables(connection):
+            raise DocumentStoreError(f"{self.path} is empty: no store has been made in it yet. Open it to write first.")
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if application_id != APPLICATION_ID:

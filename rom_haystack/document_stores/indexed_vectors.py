@@ -17,7 +17,7 @@ from rom_haystack.document_stores.vectors import VectorFile
 #: Up to so many documents that a filter lets through are all scored: results are exact.
 EXACT_UP_TO = 32_768
 # The index finds this many times `top_k` candidates, at least; they are scored again from the stored vectors.
-_CANDIDATES_PER_RESULT, _MIN_CANDIDATES = 15, 150
+_CANDIDATES_PER_RESULT, _MIN_CANDIDATES = 30, 300
 _NEVER = np.iinfo(np.int64).max
 
 

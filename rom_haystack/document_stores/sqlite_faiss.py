@@ -34,8 +34,8 @@ class SQLiteFAISSDocumentStore(SynchronousStore):
             scores come from the stored embeddings. It is derived data and may change from one opening to the next.
         similarity: `"cosine"` or `"dot_product"`; higher is better.
         vector_dtype: How embeddings are stored, `"float16"` or `"float32"`.
-        search_parameters: For every search: `candidates` (embeddings that are scored exactly; by default 15 for each
-            result, at least 150), and those of the index: `nprobe`, `max_codes`, `efSearch`, `k_factor`.
+        search_parameters: For every search: `candidates` (embeddings that are scored exactly; by default 30 for each
+            result, at least 300), and those of the index: `nprobe`, `max_codes`, `efSearch`, `k_factor`.
         indexed_meta_fields: Metadata fields with an SQL index. Filters on other fields work too, but look at every
             document, about a second per million.
         keyword_meta_fields: Metadata fields that keyword search covers besides the content, such as `["title"]`.

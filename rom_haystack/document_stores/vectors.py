@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,8 @@ class VectorFile:
         else:
             scan = faiss.IndexFlatIP(self.dim)
         scan.add_sa_codes(self.raw(slots).view(np.uint8))
-        scores, positions = scan.search(query[None], min(top_k, len(slots)))
+        with one_thread():
+            scores, positions = scan.search(query[None], min(top_k, len(slots)))
         return slots[positions[0]], scores[0]
 
     def _mapped(self, slots: int) -> NDArray[np.generic]:
@@ -159,6 +161,17 @@ class VectorFile:
                 mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ)
                 self._map = np.frombuffer(mapped, self.dtype, offset=_HEADER.size).reshape(rows, self.dim)
         return self._map
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let FAISS use the calling thread alone: a search is too short for waking others, and slow if they are busy."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from rom_haystack.document_stores import faiss_index, synchronous
 DIM = 32
 VECTORS = np.random.default_rng(5).standard_normal((1000, DIM)).astype(np.float32)
 QUERY = VECTORS[7].tolist()
-TRAINED = "IVF32,SQ8"  # what auto takes for a few hundred vectors
+TRAINED = "IVF32,PQ8x4fs"  # what auto takes for a few hundred vectors
 ROW_BYTES = 2 * DIM
 HEADER_BYTES = 64
 
@@ -117,7 +117,7 @@ def test_the_index_is_trained_again_when_the_collection_has_grown_fourfold(open_
         store.write_documents(documents(start, end))
         store.optimize()
         trained.append(factory(store))
-    assert trained == ["SQfp16", "IVF32,SQ8", "IVF32,SQ8", "IVF64,SQ8"]
+    assert trained == ["SQfp16", "IVF32,PQ8x4fs", "IVF32,PQ8x4fs", "IVF64,PQ8x4fs"]
 
 
 def test_without_auto_optimize_only_optimize_trains(open_store):

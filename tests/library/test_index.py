@@ -203,6 +203,16 @@ def test_a_store_that_churns_is_optimized(open_library, index, folder):
         assert (manifest_of(index)["churn"], manifest_of(index)["store_version"]) == (0, library.store.version)
 
 
+def test_the_manifest_follows_every_change_of_the_store(open_library, index, folder, monkeypatch):
+    monkeypatch.setattr("rom_haystack.library_index._OPTIMIZE_ABOVE", 100)
+    (folder / "birds" / "owl.txt").unlink()
+    (folder / "rivers.txt").write_text(CHANGED)
+    with open_library() as library:
+        library.update()
+        assert manifest_of(index)["store_version"] == library.store.version
+    assert manifest_of(index)["churn"] == 3  # one written, two deleted
+
+
 def test_the_title_is_found_by_keywords(open_library, index, folder):
     (folder / "birds" / "osprey.txt").write_text("It dives for fish.")
     library = open_library()
