@@ -105,7 +105,7 @@ def default_parameters(index: faiss.Index) -> dict[str, float]:
     """Choose search parameters with which few neighbours are missed."""
     ivf = faiss.try_extract_index_ivf(_inner(index))
     if ivf is not None:
-        return {"nprobe": max(16, ivf.nlist // (2 if isinstance(ivf, faiss.IndexIVFFastScan) else 8))}
+        return {"nprobe": max(16, ivf.nlist // (2 if isinstance(faiss.downcast_index(ivf), faiss.IndexIVFFastScan) else 8))}
     return {"efSearch": 128} if isinstance(_inner(index), faiss.IndexHNSW) else {}
 
 
