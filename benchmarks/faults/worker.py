@@ -14,14 +14,13 @@ import faiss
 from benchmarks.faults.contents import DIM
 from benchmarks.faults.kills import Kill, arm
 from benchmarks.faults.operations import Operation
-from rom_haystack.document_stores import SQLiteFAISSDocumentStore, faiss_index, keywords, synchronous, upkeep
+from rom_haystack.document_stores import SQLiteFAISSDocumentStore, faiss_index, indexed_vectors, keywords
 
 KEYWORD_META_FIELDS = ("mark",)
 # With few documents, everything happens that otherwise needs many.
 _THRESHOLDS = (
     (faiss_index, "AUTO_TRAINED_FROM", 300),
-    (synchronous, "AUTO_TRAINED_FROM", 300),
-    (upkeep, "SAVE_FROM", 200),
+    (indexed_vectors, "SAVE_AGAIN_FROM", 200),
     (keywords, "FREQUENT_DOCUMENTS", 40),
     (keywords, "DUE_DOCUMENTS", 200),
 )

@@ -69,6 +69,8 @@ class Collection:
         )
         self._vectors: IndexedVectors | None = None
         self._opening = threading.Lock()
+        self.upkeep: threading.Thread | None = None
+        self.upkeep_lock = threading.Lock()
         self.check_settings(settings, index)
         if not read_only:
             self._create_vectors()
@@ -182,12 +184,13 @@ class Collection:
         rows.to_json(dict(meta), "the new metadata")
         with self.database.writing() as connection:
             lookups.doom_where(connection, condition)
-            if self.settings.keyword_meta_fields:  # else no text that keyword search covers changes
+            text_changes = not meta.keys().isdisjoint(self.settings.keyword_meta_fields)
+            if text_changes:
                 self.keywords.remove(connection)
             found = connection.execute("SELECT slot, meta FROM documents WHERE slot IN (SELECT slot FROM temp.doomed)")
             changed = [(rows.merged_meta(old, meta), slot) for slot, old in found.fetchall()]
             connection.executemany("UPDATE documents SET meta = ? WHERE slot = ?", changed)
-            if self.settings.keyword_meta_fields:
+            if text_changes:
                 self.keywords.restore(connection)
             connection.execute("DELETE FROM temp.doomed")
             write_state(connection, read_state(connection))
@@ -252,18 +255,17 @@ class Collection:
             slots, scores = vectors.nearest(query, top_k, parameters or {}, state, allowed)
             return lookups.fetch(connection, slots, scores, vectors.vectors if return_embedding else None)
 
-    def keyword_search(
-        self, query: str, top_k: int, *, condition: Condition | None = None, return_embedding: bool = False
-    ) -> list[Document]:
+    def keyword_search(self, query: str, top_k: int, *, condition: Condition | None = None) -> list[Document]:
         """Find the documents that match a query's words best, by BM25.
 
         Returns:
             Documents with scores, best first.
         """
-        with self.snapshot() as (connection, state, vectors):
+        with self.database.reading() as connection:
             allowed = None if condition is None else lookups.slots_where(connection, condition)
-            slots, scores = self.keywords.search(connection, query, top_k, state.next_slot, allowed)
-            return lookups.fetch(connection, slots, scores, vectors.vectors if return_embedding else None)
+            next_slot = read_state(connection).next_slot
+            slots, scores = self.keywords.search(connection, query, top_k, next_slot, allowed)
+            return lookups.fetch(connection, slots, scores, None)
 
     def close(self) -> None:
         """Close all files."""
@@ -388,7 +390,7 @@ class Collection:
         count = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
         write_state(
             connection,
-            State(state.generation + 1, next_slot=count, version=0, vacancies=vacancies, documents=count),
+            state._replace(generation=state.generation + 1, next_slot=count, vacancies=vacancies, documents=count),
         )
         return self.vector_file(state.generation + 1, create=True)
 

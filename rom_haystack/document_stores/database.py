@@ -25,15 +25,19 @@ _TABLES = (
         slot INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content TEXT, meta TEXT NOT NULL,
         norm REAL, blob BLOB, extra TEXT)""",
     "CREATE TABLE settings(name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    "CREATE TABLE state(generation INTEGER, next_slot INTEGER, version INTEGER, vacancies INTEGER, documents INTEGER)",
+    """CREATE TABLE state(
+        generation INTEGER, next_slot INTEGER, version INTEGER,
+        vacancies INTEGER, documents INTEGER, indexes INTEGER)""",
     # A log of the slots without a live vector: deleted documents, and documents without embedding.
     "CREATE TABLE vacant(sequence INTEGER PRIMARY KEY, slot INTEGER NOT NULL)",
     """CREATE TABLE vector_indexes(
         file TEXT PRIMARY KEY, generation INTEGER, factory TEXT, slots INTEGER, size INTEGER, crc32 INTEGER)""",
-    "INSERT INTO state VALUES (1, 0, 0, 0, 0)",
+    "INSERT INTO state VALUES (1, 0, 0, 0, 0, 0)",
 )
 # Connections that are kept for later; each has a cache of its own.
 _MAX_IDLE = 4
+# `shrink` rewrites the file when more than this share of it is free.
+_SHRINK_ABOVE = 0.2
 # Connections that were open when the process forked: closing one in the child would meddle with the parent's files.
 _FORKED: list[list[sqlite3.Connection]] = []
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -68,6 +72,7 @@ class State(NamedTuple):
         version: Number of changes of documents.
         vacancies: Length of the log of vacant slots.
         documents: Number of documents.
+        indexes: Number of FAISS indexes that were ever saved.
     """
 
     generation: int
@@ -75,6 +80,7 @@ class State(NamedTuple):
     version: int
     vacancies: int
     documents: int
+    indexes: int
 
 
 class Database:
@@ -166,6 +172,15 @@ class Database:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {round(self._lock_timeout * 1000)}")
+
+    def shrink(self) -> None:
+        """Give space back to the disk where much of the file is free; writers wait meanwhile."""
+        with self.explained(), self._borrowed() as connection:
+            free, pages = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
+            )
+            if free > _SHRINK_ABOVE * pages:
+                connection.execute("VACUUM")
 
     def close(self) -> None:
         """Close all idle connections; later use opens new ones."""
@@ -288,9 +303,8 @@ class Database:
 
 def read_state(connection: sqlite3.Connection) -> State:
     """Read the store's state as of the connection's transaction."""
-    return State(
-        *connection.execute("SELECT generation, next_slot, version, vacancies, documents FROM state").fetchone()
-    )
+    query = "SELECT generation, next_slot, version, vacancies, documents, indexes FROM state"
+    return State(*connection.execute(query).fetchone())
 
 
 def write_state(connection: sqlite3.Connection, state: State) -> None:

@@ -5,7 +5,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import faiss
 import numpy as np
@@ -79,8 +79,8 @@ def build(factory: str, vectors: VectorFile, slots: NDArray[np.int64]) -> faiss.
     index = make_index(factory, vectors.dim)
     most = training_size(index)[1]
     if most:
-        step = max(1, len(slots) // most)
-        index.train(vectors.gather(slots[::step][:most]))
+        sample = np.linspace(0, len(slots) - 1, min(most, len(slots))).astype(np.int64)
+        index.train(vectors.gather(slots[sample]))
     add(index, vectors, slots)
     return index
 
@@ -105,7 +105,9 @@ def default_parameters(index: faiss.Index) -> dict[str, float]:
     """Choose search parameters with which few neighbours are missed."""
     ivf = faiss.try_extract_index_ivf(_inner(index))
     if ivf is not None:
-        return {"nprobe": max(16, ivf.nlist // (2 if isinstance(faiss.downcast_index(ivf), faiss.IndexIVFFastScan) else 8))}
+        return {
+            "nprobe": max(16, ivf.nlist // (2 if isinstance(faiss.downcast_index(ivf), faiss.IndexIVFFastScan) else 8))
+        }
     return {"efSearch": 128} if isinstance(_inner(index), faiss.IndexHNSW) else {}
 
 
@@ -120,16 +122,18 @@ def save(index: faiss.Index, path: Path) -> tuple[int, int]:
     """
     partial = path.with_name(f"{path.name}.new")
     try:
-        faiss.write_index(index, str(partial))
-    except RuntimeError as error:  # FAISS's own kind, with the system's words in it
+        with partial.open("wb", buffering=0) as file:
+            writer = _Writer(file)
+            try:
+                faiss.write_index(index, faiss.PyCallbackIOWriter(writer.write))
+            except RuntimeError:  # FAISS's own kind, in the place of what went wrong
+                raise writer.error or OSError(errno.EIO, "FAISS could not write the index") from None
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
         partial.unlink(missing_ok=True)
-        numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        number = next((number for number in numbers if os.strerror(number) in str(error)), errno.EIO)
-        raise OSError(number, str(error)) from error
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path.stat().st_size, _crc32(path)
+        raise
+    return writer.size, writer.crc32
 
 
 def load(path: Path, size: int, crc32: int) -> faiss.Index | None:
@@ -137,9 +141,31 @@ def load(path: Path, size: int, crc32: int) -> faiss.Index | None:
     try:
         if path.stat().st_size != size or _crc32(path) != crc32:
             return None
-        return faiss.read_index(str(path))
+        with path.open("rb") as file:
+            return faiss.read_index(faiss.PyCallbackIOReader(file.read))
     except (OSError, RuntimeError):
         return None
+
+
+class _Writer:
+    """Writes what FAISS hands over, and remembers what a caller must know."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = 0
+        self.crc32 = 0
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> None:
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.error = error
+            raise
+        self.size += len(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
 
 
 def _crc32(path: Path) -> int:

@@ -10,7 +10,9 @@ from haystack.document_stores.errors import DocumentStoreError
 
 #: Name of the SQLite file in a store's folder.
 DATABASE = "documents.sqlite"
-_OUR_FILE = re.compile(r"documents\.sqlite(-wal|-shm|-journal)?|vectors-\d+\.bin|index-\d+-\d+\.faiss(\.new)?")
+#: Names of the files that belong to one generation of a store.
+DERIVED_FILE = re.compile(r"vectors-\d+\.bin|index-\d+-\d+\.faiss(?:\.new)?")
+_OUR_FILE = re.compile(rf"documents\.sqlite(?:-wal|-shm|-journal)?|{DERIVED_FILE.pattern}")
 
 
 @dataclass(frozen=True)

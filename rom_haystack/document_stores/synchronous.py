@@ -14,7 +14,7 @@ from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack.document_stores import metadata, upkeep
 from rom_haystack.document_stores.collection import Collection
-from rom_haystack.document_stores.faiss_index import AUTO_TRAINED_FROM, SEARCH_PARAMETERS, make_index
+from rom_haystack.document_stores.faiss_index import SEARCH_PARAMETERS, make_index
 from rom_haystack.document_stores.filters import to_sql
 from rom_haystack.document_stores.settings import Settings
 
@@ -69,7 +69,6 @@ class SynchronousStore:
         self.auto_optimize = auto_optimize
         self.lock_timeout = lock_timeout
         self._opened: Collection | None = None
-        self._improving: threading.Thread | None = None
 
     # The protocol
 
@@ -107,27 +106,32 @@ class SynchronousStore:
         documents = _documents(documents)
         policy = DuplicatePolicy.FAIL if policy == DuplicatePolicy.NONE else policy
         written = self.collection.write(documents, policy)
-        self._improve_soon()
+        self._changed()
         return written
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents by id; ids that are not there are passed over."""
         self.collection.delete(document_ids)
+        self._changed()
 
     # Further operations
 
     def delete_all_documents(self) -> None:
         """Delete all documents and give their space back."""
         self.collection.clear()
-        upkeep.tidy(self.collection)
+        upkeep.give_space_back(self.collection)
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
         """Delete the documents that match filters, and return their number."""
-        return self.collection.delete_where(to_sql(filters))
+        deleted = self.collection.delete_where(to_sql(filters))
+        self._changed()
+        return deleted
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
         """Set metadata fields of the documents that match filters, and return their number."""
-        return self.collection.update_meta(to_sql(filters), meta)
+        updated = self.collection.update_meta(to_sql(filters), meta)
+        self._changed()
+        return updated
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
         """Count the documents that match filters."""
@@ -237,7 +241,8 @@ class SynchronousStore:
         if scale_score:
             cosine = self.similarity == "cosine"
             return _scale(
-                documents, (lambda s: (s + 1) / 2) if cosine else (lambda s: _logistic(s / _DOT_PRODUCT_SCALE))
+                documents,
+                (lambda s: min(max((s + 1) / 2, 0), 1)) if cosine else (lambda s: _logistic(s / _DOT_PRODUCT_SCALE)),
             )
         return documents
 
@@ -274,19 +279,21 @@ class SynchronousStore:
         return self.collection.state().version
 
     def optimize(self) -> None:
-        """Renew the indexes, compact what deletions left, and merge the keyword index. Searches go on meanwhile.
+        """Renew the indexes, compact what deletions left, and merge the keyword index.
+
+        Searches go on meanwhile; writes wait, up to a minute or so per million documents.
 
         Worth calling after a large import; later the store renews its indexes by itself (see `auto_optimize`).
 
         Raises:
             DocumentStoreError: Nothing can be written.
         """
-        self._wait_for_improvement()
         upkeep.optimize(self.collection)
 
     def close(self) -> None:
         """Close the files, after background work has ended; later use opens them again."""
-        self._wait_for_improvement()
+        if self._opened is not None:
+            upkeep.wait(self._opened)
         self._opened = None  # the core closes its files when no store object uses it any more
 
     def __enter__(self) -> Self:
@@ -349,28 +356,10 @@ class SynchronousStore:
             collection.index_fields(self.indexed_meta_fields)
         return collection
 
-    def _improve_soon(self) -> None:
-        """Renew outgrown indexes in a thread, unless one is at it."""
-        if not self.auto_optimize or (self._improving is not None and self._improving.is_alive()):
-            return
-        if self.collection.state().documents >= AUTO_TRAINED_FROM:
-            self._improving = threading.Thread(target=_improve, args=(self.collection,), name="rom-store-upkeep")
-            self._improving.start()
-
-    def _wait_for_improvement(self) -> None:
-        if self._improving is not None:
-            self._improving.join()
-
-
-def _improve(collection: Collection) -> None:
-    """Renew outgrown indexes; they are derived data, so that a failure costs speed and nothing else."""
-    try:
-        while upkeep.improvable(collection):
-            upkeep.improve(collection)
-    except Exception as error:  # noqa: BLE001 (nobody could catch it here)
-        logger.warning(
-            "The indexes of the store in {folder} could not be renewed: {error}", folder=collection.folder, error=error
-        )
+    def _changed(self) -> None:
+        """Let upkeep see whether it has become due."""
+        if self.auto_optimize:
+            upkeep.start(self.collection)
 
 
 def _documents(given: Any) -> list[Document]:

@@ -130,7 +130,7 @@ class VectorFile:
         FAISS scans vectors as they are stored several times faster than NumPy turns them into float32.
 
         Returns:
-            Slots and scores, best first, the lower slot first among equals; shape `[min(top_k, len(slots))]`.
+            Slots and scores, best first, equals by slot; shape `[min(top_k, len(slots))]`.
         """
         found = [self._best(part, query, top_k) for part in chunks(slots, _CHUNK)]
         best_slots = np.concatenate([part for part, _ in found] or [np.empty(0, np.int64)])

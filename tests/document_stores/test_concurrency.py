@@ -12,7 +12,7 @@ from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack import SQLiteFAISSDocumentStore
-from rom_haystack.document_stores import faiss_index, synchronous
+from rom_haystack.document_stores import faiss_index
 
 DIM = 16
 BATCH = 10
@@ -46,7 +46,6 @@ def store(tmp_path):
 def busy_upkeep(monkeypatch):
     """Let the index be trained in the background again and again."""
     monkeypatch.setattr(faiss_index, "AUTO_TRAINED_FROM", 150)
-    monkeypatch.setattr(synchronous, "AUTO_TRAINED_FROM", 150)
 
 
 def check_batches(documents):

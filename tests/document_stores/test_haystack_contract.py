@@ -32,7 +32,7 @@ from haystack.testing.document_store_async import (
 )
 
 from rom_haystack import SQLiteFAISSDocumentStore
-from rom_haystack.document_stores import faiss_index, synchronous
+from rom_haystack.document_stores import faiss_index
 
 DIM = 768  # of the documents in Haystack's tests
 
@@ -41,7 +41,7 @@ class StoreOfEveryKind:
     @pytest.fixture(params=["auto", "HNSW32,SQ8"])
     def document_store(self, request, tmp_path, monkeypatch):
         if request.param != "auto":  # then every write has the index trained in the background
-            monkeypatch.setattr(synchronous, "AUTO_TRAINED_FROM", 1)
+            monkeypatch.setattr(faiss_index, "AUTO_TRAINED_FROM", 1)
             monkeypatch.setattr(faiss_index, "_TRAINING_MIN", 1 / 256)
         with SQLiteFAISSDocumentStore(
             tmp_path / "store", DIM, index=request.param, vector_dtype="float32", return_embedding=True

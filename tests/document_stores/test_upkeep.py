@@ -10,7 +10,7 @@ from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack import SQLiteFAISSDocumentStore
-from rom_haystack.document_stores import faiss_index, synchronous
+from rom_haystack.document_stores import faiss_index, upkeep
 
 DIM = 32
 VECTORS = np.random.default_rng(5).standard_normal((1000, DIM)).astype(np.float32)
@@ -24,7 +24,6 @@ HEADER_BYTES = 64
 def early_training(monkeypatch):
     """Let `auto` train from 300 documents on; in one thread, as so few gain nothing by more."""
     monkeypatch.setattr(faiss_index, "AUTO_TRAINED_FROM", 300)
-    monkeypatch.setattr(synchronous, "AUTO_TRAINED_FROM", 300)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     yield
@@ -100,11 +99,11 @@ def recorded(monkeypatch):
 def test_the_index_is_exact_until_the_collection_has_grown(open_store):
     store = open_store()
     store.write_documents(documents(0, 299))
-    store._wait_for_improvement()
+    upkeep.wait(store.collection)
     before = [(d.id, d.score) for d in store.embedding_retrieval(QUERY, top_k=20)]
     assert factory(store) == "SQfp16"
     store.write_documents(documents(299, 300))
-    store._wait_for_improvement()
+    upkeep.wait(store.collection)
     assert factory(store) == TRAINED
     found = store.embedding_retrieval(QUERY, top_k=21, search_parameters={"nprobe": 32})
     assert [(d.id, d.score) for d in found if d.id != "d299"][:20] == before
@@ -123,7 +122,7 @@ def test_the_index_is_trained_again_when_the_collection_has_grown_fourfold(open_
 def test_without_auto_optimize_only_optimize_trains(open_store):
     store = open_store(auto_optimize=False)
     store.write_documents(documents(0, 400))
-    assert store._improving is None
+    assert store.collection.upkeep is None
     store.embedding_retrieval(QUERY)
     assert factory(store) == "SQfp16"
     store.optimize()
@@ -146,7 +145,7 @@ def test_training_runs_in_the_background_while_the_store_is_used(open_store, mon
     store.write_documents(documents(0, 400))
     assert begun.wait(60)
     try:
-        assert builders == [store._improving]
+        assert builders == [store.collection.upkeep]
         assert store.embedding_retrieval(QUERY, top_k=1)[0].id == "d7"
         store.write_documents(documents(400, 450))
         store.delete_documents(["d7", "d8"])
@@ -154,7 +153,7 @@ def test_training_runs_in_the_background_while_the_store_is_used(open_store, mon
         assert factory(store) == "SQfp16"
     finally:
         go_on.set()
-    store._wait_for_improvement()
+    upkeep.wait(store.collection)
     assert factory(store) == TRAINED
     assert store.embedding_retrieval(VECTORS[420].tolist(), top_k=1)[0].id == "d420"
     assert "d7" not in [d.id for d in store.embedding_retrieval(QUERY, top_k=448)]
@@ -169,11 +168,11 @@ def test_a_failure_in_the_background_costs_nothing_but_speed(open_store, monkeyp
     with monkeypatch.context() as context:
         context.setattr(faiss_index, "build", failing)
         store.write_documents(documents(0, 400))
-        store._wait_for_improvement()
+        upkeep.wait(store.collection)
     assert "could not be renewed: no memory left" in caplog.text
     assert store.embedding_retrieval(QUERY, top_k=1)[0].id == "d7"
     store.write_documents(documents(400, 401))
-    store._wait_for_improvement()
+    upkeep.wait(store.collection)
     assert factory(store) == TRAINED
 
 
