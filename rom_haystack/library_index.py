@@ -15,7 +15,7 @@ from haystack.document_stores.errors import DocumentStoreError
 from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.document_stores.repair import find_problems, repair
+from rom_haystack.document_stores.repair import UnreadableStoreError, find_problems, remove_unfinished, repair
 from rom_haystack.document_stores.settings import DATABASE, prepare_folder
 from rom_haystack.folders import LibraryError, NotUpdatableError
 from rom_haystack.manifest import MANIFEST, FileEntry, Manifest, ManifestFile
@@ -23,7 +23,7 @@ from rom_haystack.manifest import MANIFEST, FileEntry, Manifest, ManifestFile
 _LOCK = "lock"
 _STORE = "store"
 # What repairs leave beside the store: the damaged one, and, if they are killed, the one that was to replace it.
-_LEFTOVER = re.compile(rf"{_STORE}\.(damaged|repaired)-[0-9]+")
+_LEFTOVER = re.compile(rf"{_STORE}\.(damaged|repairing|repaired)-[0-9]+")
 _FORMAT_1_FILE = re.compile(r"passages-[0-9]+\.json(\.new)?")
 _OUR_FILE = re.compile(rf"manifest\.json(\.new)?|{_LOCK}|{_STORE}|{_LEFTOVER.pattern}|{_FORMAT_1_FILE.pattern}")
 # The store is optimized when more than this share of its passages was written or deleted since the last time.
@@ -252,7 +252,7 @@ class LibraryIndex:
             self._file.save(replace(manifest, store_version=None))
             try:
                 found = repair(store)
-            except DocumentStoreError:  # nothing is readable
+            except UnreadableStoreError:
                 aside = _free_name(self.path / f"{_STORE}.damaged")
                 self._database.parent.rename(aside)
                 return Repaired(problems, damaged_folder=str(aside))
@@ -309,6 +309,7 @@ class LibraryIndex:
         folder = self._database.parent
         for path in sorted(folder.glob(f"{DATABASE}*")):
             path.unlink()
+        remove_unfinished(folder)
         with explained():
             prepare_folder(folder, read_only=False)  # refuses a folder with files of someone else
         shutil.rmtree(folder)

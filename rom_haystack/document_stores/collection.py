@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +215,10 @@ class Collection:
     def iterate(self, condition: Condition, *, return_embedding: bool, batch_size: int) -> Iterator[list[Document]]:
         """Read the documents that meet a condition, in the order in which they were written, all of one moment."""
         query = f"SELECT {rows.COLUMNS}, slot, norm FROM documents WHERE {condition.sql} ORDER BY slot"
-        with self.snapshot() as (connection, _, vectors):
-            found = connection.execute(query, condition.parameters)
+        with (
+            self.snapshot() as (connection, _, vectors),
+            closing(connection.execute(query, condition.parameters)) as found,  # else an error's traceback keeps it
+        ):
             while batch := found.fetchmany(batch_size):
                 yield lookups.decoded(batch, vectors.vectors if return_embedding else None)
 

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from haystack.document_stores.errors import DocumentStoreError
+
+from rom_haystack.document_stores.connections import Connections, forked
 
 #: Marks a SQLite file as a store of ours ("ROM1").
 APPLICATION_ID = 0x524F4D31
@@ -34,13 +35,11 @@ _TABLES = (
         file TEXT PRIMARY KEY, generation INTEGER, factory TEXT, slots INTEGER, size INTEGER, crc32 INTEGER)""",
     "INSERT INTO state VALUES (1, 0, 0, 0, 0, 0)",
 )
-# Connections that are kept for later; each has a cache of its own.
-_MAX_IDLE = 4
 # `shrink` rewrites the file when more than this share of it is free.
 _SHRINK_ABOVE = 0.2
-# Connections that were open when the process forked: closing one in the child would meddle with the parent's files.
-_FORKED: list[list[sqlite3.Connection]] = []
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What is said of values that were never written so, without a code of its own.
+_DAMAGED_TEXTS = ("malformed JSON", "Could not decode to UTF-8")
 _UNWRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
@@ -84,9 +83,10 @@ class State(NamedTuple):
 
 
 class Database:
-    """Connections to the SQLite file of a store.
+    """The SQLite file of a store.
 
     Any number of threads and processes may read at the same time, each in a snapshot of its own; writers take turns.
+    A forked process must make an object of its own.
 
     Args:
         path: The SQLite file. It is made where there is none, unless `read_only`.
@@ -94,7 +94,7 @@ class Database:
         schema: Statements that make further tables.
         prepare: Called once on every new connection.
         read_only: Refuse to write.
-        lock_timeout: Seconds to wait for another process that writes.
+        lock_timeout: Seconds to wait for another thread or process that writes.
 
     Raises:
         DocumentStoreError: The file is damaged, is something else's, is of a newer version, or can't be opened.
@@ -114,21 +114,23 @@ class Database:
         self.read_only = read_only
         self._prepare = prepare
         self._lock_timeout = lock_timeout
-        self._writer = threading.RLock()
-        self._idle: list[sqlite3.Connection] = []
-        self._process = os.getpid()
-        with self.explained():
-            connection = self._connect()
-            try:
-                self._check_or_create(connection, settings, schema)
-                self.settings = _read_settings(connection)
-                if "identity" not in self.settings:
-                    raise DamagedStoreError(path, "its settings are incomplete")
-                prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        self._idle.append(connection)
+        self._writer = threading.Lock()
+        self._connections = Connections(path, read_only=read_only, lock_timeout=lock_timeout)
+
+        def prepare_first(connection: sqlite3.Connection) -> None:
+            self._check_or_create(connection, settings, schema)
+            self.settings = _read_settings(connection)
+            if "identity" not in self.settings:
+                raise DamagedStoreError(path, "its settings are incomplete")
+            prepare(connection)
+
+        with self.explained(), self._connections.lent(prepare_first):
+            pass
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process was forked after the object was made, which is of no use in it then."""
+        return self._connections.inherited
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -137,36 +139,31 @@ class Database:
         Raises:
             DocumentStoreError: The file can't be read.
         """
-        with self.explained(), self._borrowed() as connection:
+        with self.explained(), self._connections.lent(self._prepare) as connection:
             connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                _end(connection, "ROLLBACK")
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection inside a write transaction, which is kept when the block ends and undone when it raises.
 
         Raises:
-            DocumentStoreError: The store is read-only, another process writes, or the disk is full.
+            DocumentStoreError: The store is read-only, another thread or process writes, or the disk is full.
         """
         if self.read_only:
             raise DocumentStoreError(
                 f"The store in {self.path.parent} was opened with read_only=True; nothing is written."
             )
-        with self._writer, self.explained(), self._borrowed() as connection:
+        self._connections.check_own()
+        with self._turn(), self.explained(), self._connections.lent(self._prepare) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                _end(connection, "ROLLBACK")
-                raise
+            yield connection
+            self._connections.check_own()
+            connection.execute("COMMIT")
 
     def checkpoint(self) -> None:
         """Move what the write-ahead log holds into the file, as far as readers allow."""
-        with self.explained(), self._borrowed() as connection:
+        with self.explained(), self._connections.lent(self._prepare) as connection:
             connection.execute("PRAGMA busy_timeout = 0")  # a reader may take long, and need not be waited for
             try:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -175,7 +172,7 @@ class Database:
 
     def shrink(self) -> None:
         """Give space back to the disk where much of the file is free; writers wait meanwhile."""
-        with self.explained(), self._borrowed() as connection:
+        with self.explained(), self._connections.lent(self._prepare) as connection:
             free, pages = (
                 connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
             )
@@ -184,9 +181,7 @@ class Database:
 
     def close(self) -> None:
         """Close all idle connections; later use opens new ones."""
-        self._leave_parents_connections()
-        while self._idle:
-            self._idle.pop().close()
+        self._connections.close()
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -194,7 +189,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._explain(error) from error
+            raise (forked(self.path) if self.inherited else self._explain(error)) from error
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             cause = "the disk is full; nothing was changed" if full else f"{error.strerror or error}"
@@ -205,11 +200,8 @@ class Database:
         code = extended & 0xFF
         store = f"The store in {self.path.parent}"
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return DocumentStoreError(
-                f"{store} is being written by another process, which did not finish within {self._lock_timeout:g} s. "
-                "Try again later, or raise lock_timeout."
-            )
-        if code in _DAMAGED:
+            return self._busy("process")
+        if code in _DAMAGED or str(error).startswith(_DAMAGED_TEXTS):
             return DamagedStoreError(self.path, str(error))
         if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_WRITE:
             return DocumentStoreError(f"{store} can't be written: the disk is full; nothing was changed.")
@@ -221,49 +213,21 @@ class Database:
             )
         return DocumentStoreError(f"{store} failed: {error}.")
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        self._leave_parents_connections()
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect()
-            self._prepare(connection)
-        try:
-            yield connection
-        finally:
-            if len(self._idle) < _MAX_IDLE:
-                self._idle.append(connection)
-            else:
-                connection.close()
-
-    def _leave_parents_connections(self) -> None:
-        if self._process != os.getpid():  # connections must not be carried into a forked process
-            _FORKED.append(self._idle)
-            self._idle = []
-            self._process = os.getpid()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?{self._mode()}",
-            uri=True,
-            timeout=self._lock_timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
+    def _busy(self, writer: str) -> DocumentStoreError:
+        return DocumentStoreError(
+            f"The store in {self.path.parent} is being written by another {writer}, which did not finish within "
+            f"{self._lock_timeout:g} s. Try again later, or raise lock_timeout."
         )
-        connection.execute("PRAGMA cache_size = -4096")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("CREATE TEMP TABLE doomed(slot INTEGER PRIMARY KEY)")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
 
-    def _mode(self) -> str:
-        if not self.read_only:
-            return "mode=rwc"
-        # Without a log beside it and in a folder that nobody can write, the file is all there is and stays as it is.
-        log = self.path.with_name(f"{self.path.name}-wal")
-        return "mode=ro" if os.access(self.path.parent, os.W_OK) or log.exists() else "mode=ro&immutable=1"
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let the threads of this process write one after the other."""
+        if not self._writer.acquire(timeout=self._lock_timeout):
+            raise self._busy("thread")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def _check_or_create(
         self, connection: sqlite3.Connection, settings: Mapping[str, Any], schema: Sequence[str]
@@ -272,13 +236,9 @@ class Database:
             connection.execute("PRAGMA page_size = 8192")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                if not _has_tables(connection):  # no other process was faster
-                    self._create(connection, settings, schema)
-                connection.execute("COMMIT")
-            except BaseException:
-                _end(connection, "ROLLBACK")
-                raise
+            if not _has_tables(connection):  # no other process was faster
+                self._create(connection, settings, schema)
+            connection.execute("COMMIT")
         if not _has_tables(connection):
             raise DocumentStoreError(f"{self.path} is empty: no store has been made in it yet. Open it to write first.")
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -321,8 +281,3 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 
 def _read_settings(connection: sqlite3.Connection) -> dict[str, Any]:
     return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM settings")}
-
-
-def _end(connection: sqlite3.Connection, statement: str) -> None:
-    if connection.in_transaction:  # SQLite may have ended it itself, as on a full disk
-        connection.execute(statement)

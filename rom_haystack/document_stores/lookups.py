@@ -68,13 +68,21 @@ def fetch(
 def decoded(
     batch: Sequence[Sequence[Any]], vectors: VectorFile | None, scores: Mapping[int, float] | None = None
 ) -> list[Document]:
-    """Turn rows of (COLUMNS, slot, norm) into documents, with embeddings where a vector file is given."""
+    """Turn rows of (COLUMNS, slot, norm) into documents, with embeddings where a vector file is given.
+
+    Raises:
+        DamagedRowError: A row holds what was never written there.
+    """
     embeddings: dict[int, list[float]] = {}
     if vectors is not None:
         norms = {row[-2]: row[-1] for row in batch if row[-1] is not None}
-        matrix = vectors.gather(np.array(list(norms), np.int64)) * np.array(list(norms.values()), np.float32)[:, None]
+        matrix = vectors.gather(np.array(list(norms), np.int64)) * np.array(list(norms.values()), np.float64)[:, None]
         embeddings = dict(zip(norms, matrix.tolist(), strict=True))
-    return [
-        rows.decode(row[:-2], score=None if scores is None else scores[row[-2]], embedding=embeddings.get(row[-2]))
-        for row in batch
-    ]
+    return [_decoded(row, None if scores is None else scores[row[-2]], embeddings.get(row[-2])) for row in batch]
+
+
+def _decoded(row: Sequence[Any], score: float | None, embedding: list[float] | None) -> Document:
+    try:
+        return rows.decode(row[:-2], score=score, embedding=embedding)
+    except rows.DamagedRowError as error:
+        raise rows.DamagedRowError(f"slot {row[-2]}: {error}") from error

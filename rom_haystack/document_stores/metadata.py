@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rom_haystack.document_stores.filters import HAS_NUL, Condition, Field, is_plain_path, meta_field
+from rom_haystack.document_stores.rows import decoded_meta
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +54,7 @@ def get_metadata_fields_info(connection: sqlite3.Connection) -> dict[str, dict[s
     """
     types: dict[str, str] = {}
     for (meta,) in connection.execute("SELECT meta FROM documents ORDER BY slot"):
-        for key, value in json.loads(meta).items():
+        for key, value in decoded_meta(meta).items():
             if value is not None:
                 types[key] = _type_name(value)
     return {key: {"type": name} for key, name in types.items()}
@@ -129,6 +130,12 @@ def index_statements(fields: Iterable[str]) -> list[str]:
 def has_indexes(connection: sqlite3.Connection, fields: Iterable[str]) -> bool:
     """Tell whether the indexes on metadata fields are just those that `sync_indexes` would leave."""
     return _present_indexes(connection) == _indexes(fields).keys()
+
+
+def indexed_fields(connection: sqlite3.Connection) -> list[str]:
+    """Name the metadata fields that have an index."""
+    names = _present_indexes(connection) - {_NUL_INDEX}
+    return sorted(bytes.fromhex(name.removeprefix(_INDEX_PREFIX)).decode() for name in names)
 
 
 def sync_indexes(connection: sqlite3.Connection, fields: Iterable[str]) -> None:

@@ -42,8 +42,23 @@ class Settings:
         return {name: (stored.get(name), own) for name, own in self.to_dict().items() if stored.get(name) != own}
 
 
+def repaired_siblings(folder: Path) -> list[Path]:
+    """Find the whole stores that repairs made and did not put in the place of the damaged one, as they were killed."""
+    name = re.compile(rf"{re.escape(folder.name)}\.repaired-\d+")
+    return sorted(path for path in folder.parent.glob("*") if name.fullmatch(path.name))
+
+
 def prepare_folder(folder: Path, *, read_only: bool) -> None:
-    """Check that a folder is a store or may become one, and make it where there is none."""
+    """Check that a folder is a store or may become one, and make it where there is none.
+
+    Raises:
+        DocumentStoreError: It holds something else, can't be made, or awaits the end of a repair.
+    """
+    if not folder.exists() and (repaired := repaired_siblings(folder)):
+        raise DocumentStoreError(
+            f"The repair of the store in {folder} was interrupted: what it kept is in {repaired[-1]}. Run the repair "
+            "again, with rom_haystack.document_stores.repair, which puts it in its place."
+        )
     if folder.exists() and not folder.is_dir():
         raise DocumentStoreError(f"{folder} is a file; a store is a folder. Choose another path.")
     if (folder / DATABASE).exists():

@@ -45,7 +45,8 @@ class SQLiteFAISSDocumentStore(SynchronousStore):
         read_only: Refuse to write, and work in a folder that can't be written.
         auto_optimize: After writes by which the collection outgrew an index, renew it in a background thread. With
             False only `optimize` does.
-        lock_timeout: Seconds to wait for another process that writes.
+        lock_timeout: Seconds to wait for another thread or process that writes. Of store objects that share one core
+            the first one's holds.
 
     Raises:
         ValueError: A value is out of range.

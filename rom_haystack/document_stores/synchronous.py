@@ -1,30 +1,48 @@
 """The store's operations, as a thin adapter over the core; their async twins are in `sqlite_faiss`."""
 
+import gc
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from haystack import Document, default_from_dict, default_to_dict, logging
+from haystack.document_stores.errors import DocumentStoreError
 from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack.document_stores import metadata, upkeep
 from rom_haystack.document_stores.collection import Collection
+from rom_haystack.document_stores.connections import check_not_inherited
 from rom_haystack.document_stores.faiss_index import SEARCH_PARAMETERS, make_index
 from rom_haystack.document_stores.filters import to_sql
-from rom_haystack.document_stores.settings import Settings
+from rom_haystack.document_stores.settings import DATABASE, Settings
 
 logger = logging.getLogger(__name__)
 
 # Cores by folder and by whether they are read-only; each lives as long as a store object uses it.
 _COLLECTIONS: WeakValueDictionary[tuple[Path, bool], Collection] = WeakValueDictionary()
+# The store objects that use one, with its key.
+_USERS: WeakKeyDictionary["SynchronousStore", tuple[Path, bool]] = WeakKeyDictionary()
 _OPENING = threading.Lock()
 # Scores are divided by these before the logistic function, as Haystack's in-memory store does.
 _BM25_SCALE, _DOT_PRODUCT_SCALE = 8.0, 100.0
+
+
+def _open_anew() -> None:
+    """Let a forked process have cores of its own; a thread that it does not have may have held the lock."""
+    global _COLLECTIONS, _USERS, _OPENING  # noqa: PLW0603
+    _COLLECTIONS = WeakValueDictionary()
+    _USERS = WeakKeyDictionary()
+    _OPENING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_anew)
 
 
 class SynchronousStore:
@@ -110,8 +128,12 @@ class SynchronousStore:
         return written
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        """Delete documents by id; ids that are not there are passed over."""
-        self.collection.delete(document_ids)
+        """Delete documents by id; ids that are not there are passed over.
+
+        Raises:
+            ValueError: `document_ids` is no list of strings.
+        """
+        self.collection.delete(_ids(document_ids))
         self._changed()
 
     # Further operations
@@ -292,9 +314,15 @@ class SynchronousStore:
 
     def close(self) -> None:
         """Close the files, after background work has ended; later use opens them again."""
-        if self._opened is not None:
+        if self._opened is not None and not self._opened.database.inherited:
             upkeep.wait(self._opened)
         self._opened = None  # the core closes its files when no store object uses it any more
+        with _OPENING:
+            _USERS.pop(self, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is open: a copy opens the store by itself."""
+        return {**self.__dict__, "_opened": None, "_improving": None}
 
     def __enter__(self) -> Self:
         return self
@@ -331,9 +359,10 @@ class SynchronousStore:
     @property
     def collection(self) -> Collection:
         """The core, which is opened when it is first used."""
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
+        opened = self._opened
+        if opened is None or opened.database.inherited:
+            opened = self._opened = self._open()
+        return opened
 
     def _open(self) -> Collection:
         settings = Settings(
@@ -344,6 +373,7 @@ class SynchronousStore:
             tuple(self.keyword_meta_fields or ()),
         )
         folder = Path(self.path).expanduser().resolve()
+        check_not_inherited(folder / DATABASE)
         with _OPENING:
             collection = _COLLECTIONS.get((folder, self.read_only))
             if collection is None:
@@ -351,6 +381,7 @@ class SynchronousStore:
                     folder, settings, index=self.index, read_only=self.read_only, lock_timeout=self.lock_timeout
                 )
                 _COLLECTIONS[folder, self.read_only] = collection
+            _USERS[self] = folder, self.read_only
         collection.check_settings(settings, self.index)
         if self.indexed_meta_fields is not None and not self.read_only:
             collection.index_fields(self.indexed_meta_fields)
@@ -360,6 +391,36 @@ class SynchronousStore:
         """Let upkeep see whether it has become due."""
         if self.auto_optimize:
             upkeep.start(self.collection)
+
+
+def release(folder: Path) -> None:
+    """Forget the cores of a folder whose files are about to be replaced, so that nobody opens the old ones again.
+
+    Raises:
+        DocumentStoreError: A store object of this process uses one.
+    """
+    keys = [(folder, read_only) for read_only in (False, True)]
+    with _OPENING:
+        if any(key in _USERS.values() for key in keys):
+            gc.collect()  # which frees store objects that only cycles refer to
+        for key in keys:
+            if key in _USERS.values():
+                raise DocumentStoreError(
+                    f"The store in {folder} is open in this process, in another store object. Call its close() first."
+                )
+            core = _COLLECTIONS.pop(key, None)
+            if core is not None:  # kept by an exception's traceback, say
+                core.close()
+
+
+def _ids(given: Any) -> list[str]:
+    if isinstance(given, str):
+        raise ValueError(f"document_ids is the string {given!r}; please provide a list of ids.")
+    ids = list(given)
+    for name in ids:
+        if not isinstance(name, str):
+            raise ValueError(f"document_ids has {name!r} in it; ids are strings.")
+    return ids
 
 
 def _documents(given: Any) -> list[Document]:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _MAGIC = b"ROMVECT1"
 _HEADER = struct.Struct("<8sIIQ16s24x")  # magic, dimension, bytes per component, generation, the store's identity
 # Rows that are read together.
 _CHUNK = 16_384
+#: The length that an embedding may have, where unit vectors are stored.
+LONGEST = float(np.finfo(np.float32).max)
 
 
 class VectorFile:
@@ -71,6 +74,20 @@ class VectorFile:
             )
         self._map: NDArray[np.generic] = np.empty((0, dim), self.dtype)
         self._mapping = threading.Lock()
+
+    @staticmethod
+    def identity_of(path: Path) -> str:
+        """Read the identity of the store that a file belongs to from its header.
+
+        Raises:
+            DocumentStoreError: It has no header.
+        """
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+            raise DamagedStoreError(path, "it has no header")
+        identity: bytes = _HEADER.unpack(header)[4]
+        return identity.hex()
 
     @staticmethod
     def is_whole(path: Path) -> bool:
@@ -209,8 +226,13 @@ def as_matrix(embeddings: list[list[float]], dim: int, ids: list[str]) -> NDArra
                 "with the model that the store was made for, or make another store."
             )
     try:
+        numbers = np.array(embeddings)
+        if numbers.dtype.kind not in "fiubO":  # texts that look like numbers, too
+            given: Any = embeddings
+            strays = (value for embedding in given for value in embedding if not isinstance(value, Real))
+            raise TypeError(f"{next(strays, None)!r}")
         with np.errstate(over="ignore"):
-            matrix = np.array(embeddings, np.float32).reshape(len(embeddings), dim)
+            matrix = numbers.astype(np.float32).reshape(len(embeddings), dim)
     except (TypeError, ValueError, OverflowError) as error:
         raise DocumentStoreError(
             f"An embedding among {', '.join(ids[:3])}, … holds something that is no number ({error})."
@@ -241,10 +263,16 @@ def storable(
         The rows to store, and for each what it must be multiplied by to give the vector back.
 
     Raises:
-        DocumentStoreError: A component is too large for `dtype`.
+        DocumentStoreError: A component is too large for `dtype`, or a vector too long for float32.
     """
     if unit:
         norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
+        if (norms > LONGEST).any():
+            worst = int(np.argmax(norms))
+            raise DocumentStoreError(
+                f"The embedding of {ids[worst]} has a length of {norms[worst]:g}, more than float32 can hold "
+                f"({LONGEST:g}). Scale it down."
+            )
         matrix = (matrix / np.where(norms == 0, 1, norms)[:, None]).astype(np.float32)
     else:
         norms = np.ones(len(matrix))

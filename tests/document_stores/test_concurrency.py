@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from haystack import Document
+from haystack.document_stores.errors import DocumentStoreError
 from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack import SQLiteFAISSDocumentStore
@@ -117,6 +118,17 @@ def test_threads_write_at_the_same_time(store):
 def slots_of(store):
     with store.collection.database.reading() as connection:
         return connection.execute("SELECT slot FROM documents ORDER BY slot").fetchall()
+
+
+def test_a_thread_does_not_wait_for_another_for_ever(tmp_path):
+    with SQLiteFAISSDocumentStore(tmp_path / "new", DIM, lock_timeout=0.1) as store, ThreadPoolExecutor(1) as pool:
+        with store.collection.database.writing():
+            error = pool.submit(store.write_documents, batch(0)).exception(PATIENCE)
+        assert isinstance(error, DocumentStoreError)
+        for part in (str(store.path), "another thread", "0.1 s", "Try again later", "lock_timeout"):
+            assert part in str(error)
+        assert store.count_documents() == 0
+        assert pool.submit(store.write_documents, batch(0)).result(PATIENCE) == BATCH
 
 
 def test_threads_that_write_the_same_ids_write_each_once(store):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from haystack import Document
+from haystack.dataclasses import ByteStream
 from haystack.document_stores.errors import DocumentStoreError
 from haystack.errors import FilterError
 
@@ -70,6 +71,10 @@ def refused(store, error, *parts):
         ([1.0, 10**400, 0.0, 0.0], ("document new", "no number")),
         ([1.0, "two", 0.0, 0.0], ("document new", "no number", "two")),
         ([1.0, {}, 0.0, 0.0], ("document new", "no number")),
+        (["1", "2", "3", "4"], ("document new", "no number", "'1'")),
+        ([1.0, "2", 3.0, 4.0], ("document new", "no number", "'2'")),
+        ([1.0, 2j, 3.0, 4.0], ("document new", "no number", "2j")),
+        ([3e38] * 4, ("document new", "length of 6e+38", "more than float32 can hold (3.40282e+38)", "Scale it down")),
         ([[1.0, 2.0], [3.0]], ("document new", "2 dimensions")),
         ([[1.0], [3.0, 4.0], [1.0], [1.0]], ("document new", "no number")),
         ("text", ("document new", "'text'", "list of 4 numbers")),
@@ -107,6 +112,18 @@ def test_metadata_that_json_does_not_have(store, value):
         store.write_documents([Document(id="fine", content="new"), Document(id="new", meta={"field": value})])
 
 
+@pytest.mark.parametrize("meta", [{"a": {1: 2}}, {"a": [0, ({"b": {True: 3}},)]}, {None: 1}, {1.5: 1, "1.5": 2}])
+def test_keys_that_are_no_strings(store, meta):
+    stray = "1.5" if 1.5 in meta else "None" if None in meta else "True" if isinstance(meta["a"], list) else "1"
+    part = f"as JSON: the key {stray} in it is no string"
+    with pytest.raises(ValueError, match=f"document new {part}"):
+        store.write_documents([Document(id="new", meta=meta)])
+    with pytest.raises(ValueError, match=f"document new {part}"):
+        store.write_documents([Document(id="new", blob=ByteStream(b"", meta=meta))])
+    with refused(store, ValueError, part):
+        store.update_by_filter({}, {"changed": meta})
+
+
 def test_changes_of_metadata_that_json_does_not_have(store):
     with refused(store, ValueError, "JSON", "isoformat()"):
         store.update_by_filter({"field": "meta.n", "operator": ">", "value": 1}, {"when": datetime.now(UTC)})
@@ -123,6 +140,12 @@ def test_metadata_that_contain_themselves(store):
 def test_what_is_no_list_of_documents(store, given):
     with refused(store, ValueError, "list of Documents"):
         store.write_documents(given)
+
+
+@pytest.mark.parametrize(("ids", "part"), [(["d1", 5], "5"), ([None], "None"), ([b"d1"], "b'd1'"), ("d1", "'d1'")])
+def test_ids_that_are_no_strings(store, ids, part):
+    with refused(store, ValueError, "document_ids", part):
+        store.delete_documents(ids)
 
 
 # Searching

@@ -18,6 +18,7 @@ from haystack.document_stores.errors import DocumentStoreError
 from haystack.document_stores.types import DuplicatePolicy
 
 from rom_haystack import SQLiteFAISSDocumentStore
+from rom_haystack.document_stores.database import DamagedStoreError
 
 DIM = 4
 NOBODY = 65534
@@ -215,6 +216,45 @@ def test_a_folder_that_can_not_be_written_while_another_user_writes(public_folde
             writer.write_documents([Document(id="new", content="new")])
             with unprivileged():
                 assert content(reader) == content(writer)
+
+
+@pytest.fixture
+def unwritable(monkeypatch):
+    """Let stores take every folder for one that they can't write, even if we are root."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+
+def test_what_another_user_writes_is_read(folder, unwritable):
+    with SQLiteFAISSDocumentStore(folder, DIM, read_only=True) as reader:
+        before = content(reader)
+        with SQLiteFAISSDocumentStore(folder, DIM) as writer:
+            writer.write_documents([Document(id=f"new{n}", content="new " * n) for n in range(500)])
+            writer.delete_documents(["d1", "d2"])
+            expected = content(writer)
+        assert list(folder.glob("*-wal")) == []  # all is in the file, which has changed
+        assert content(reader) == expected != before
+        with SQLiteFAISSDocumentStore(folder, DIM) as writer:
+            writer.delete_documents(["d3", "new300"])
+            assert list(folder.glob("*-wal")) != []
+            assert content(reader) == content(writer) != expected
+
+
+def test_what_another_user_wrote_while_it_was_read_is_no_damage(folder, unwritable):
+    with SQLiteFAISSDocumentStore(folder, DIM) as writer:
+        writer.write_documents([Document(id=f"new{n}", content="new " * n) for n in range(500)])
+    with SQLiteFAISSDocumentStore(folder, DIM, read_only=True) as reader:
+        batches = reader.iter_documents(batch_size=10)
+        next(batches)
+        with SQLiteFAISSDocumentStore(folder, DIM) as writer:
+            writer.delete_all_documents()
+            writer.write_documents(documents())
+            expected = content(writer)
+        with pytest.raises(DocumentStoreError, match="written by another user while it was being read") as e:
+            list(batches)
+        assert str(folder) in str(e.value)
+        assert "Try again" in str(e.value)
+        assert not isinstance(e.value, DamagedStoreError)
+        assert content(reader) == expected
 
 
 def test_a_folder_that_can_not_be_made(public_folder):

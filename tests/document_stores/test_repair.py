@@ -2,7 +2,10 @@
 
 import os
 import random
+import re
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from haystack import Document
 from haystack.document_stores.errors import DocumentStoreError
 
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.document_stores.repair import repair
+from rom_haystack.document_stores.repair import find_problems, repair
 
 DIM = 8
 COUNT = 2000
@@ -171,3 +174,221 @@ def test_vectors_of_another_store_are_refused(store, tmp_path):
     report = repair(store)
     assert report.kept == COUNT
     assert len(report.without_embedding) == COUNT - COUNT // 100
+
+
+# Somebody else has it open
+
+
+def damage_vector(store: SQLiteFAISSDocumentStore, slot: int = 7) -> None:
+    next_file = next(store.path.glob("vectors-*.bin"))
+    overwrite(next_file, 64 + 4 * DIM * slot, np.full(DIM, 9, np.float32).tobytes())
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_store_that_another_object_has_open_is_refused(store, read_only):
+    damage_vector(store)
+    other = SQLiteFAISSDocumentStore(store.path, DIM, vector_dtype="float32", read_only=read_only)
+    assert other.count_documents() == COUNT
+    with pytest.raises(DocumentStoreError, match=r"open in this process, .*close\(\)"):
+        repair(store)
+    assert other.count_documents() == COUNT
+    other.close()
+    assert repair(store).without_embedding == ["d7"]
+    assert other.count_documents() == COUNT
+
+
+def test_a_store_object_that_is_gone_is_in_nobodys_way(store):
+    damage_vector(store)
+    other = SQLiteFAISSDocumentStore(store.path, DIM, vector_dtype="float32")
+    other.count_documents()
+    other.itself = other  # so that only the garbage collector frees it
+    del other
+    assert repair(store).without_embedding == ["d7"]
+
+
+def test_what_is_written_after_a_repair_while_an_error_is_handled_is_in_the_new_store(store):
+    damage_vector(store)
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection, connection:
+        connection.execute("UPDATE documents SET content = CAST(x'ff' AS TEXT) WHERE slot = 3")
+    try:
+        store.filter_documents()
+    except DocumentStoreError:  # whose traceback keeps the open files
+        report = repair(store)
+    assert report.kept == COUNT - 1
+    store.write_documents([Document(id="new", content="x")])
+    store.close()
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM documents").fetchone() == (COUNT,)
+
+
+def test_a_database_that_another_process_has_open_is_refused(store):
+    damage_vector(store)
+    store.lock_timeout = 0.05
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection:  # as any process has it
+        connection.execute("SELECT count(*) FROM documents").fetchone()
+        with pytest.raises(DocumentStoreError, match=r"open in another process.*Close it there"):
+            repair(store)
+        assert [path.name for path in store.path.parent.iterdir()] == ["store"]
+    assert repair(store).kept == COUNT
+
+
+def test_whoever_waited_for_the_end_of_a_repair_can_not_write_to_the_damaged_store(store):
+    damage_vector(store)
+    with closing(sqlite3.connect(store.path / "documents.sqlite", isolation_level=None)) as connection:
+        repair(store)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM documents")
+    assert store.count_documents() == COUNT
+
+
+# Repairs that are killed
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_repair_that_was_killed_is_taken_up(store, monkeypatch, renames):
+    damage_vector(store)
+    done = []
+    rename = Path.rename
+
+    def dying(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", dying)
+    with pytest.raises(KeyboardInterrupt):
+        repair(store)
+    monkeypatch.undo()
+    store.close()
+    names = [["store", "store.repairing-1"], ["store", "store.repaired-1"], ["store.damaged-1", "store.repaired-1"]]
+    assert sorted(path.name for path in store.path.parent.iterdir()) == names[renames]
+    if renames == 2:
+        for read_only in (False, True):
+            with pytest.raises(DocumentStoreError, match=r"interrupted.*store\.repaired-1\. Run the repair again"):
+                SQLiteFAISSDocumentStore(store.path, DIM, vector_dtype="float32", read_only=read_only).count_documents()
+        assert not store.path.exists()
+    report = repair(store)
+    assert (report.kept, report.damaged_folder) == (COUNT, store.path.parent / "store.damaged-1")
+    assert len(report.problems) == 1
+    assert "d7" in report.without_embedding
+    assert_as_written(store, {"d7"})
+    store.close()
+    assert sorted(path.name for path in store.path.parent.iterdir()) == ["store", "store.damaged-1"]
+    assert repair(store).problems == []
+
+
+def test_a_damaged_folder_kept_from_earlier_does_not_hinder_a_new_store(store):
+    damage_vector(store)
+    repair(store)
+    store.close()
+    for path in store.path.iterdir():
+        path.unlink()
+    store.path.rmdir()
+    assert store.count_documents() == 0
+
+
+# What is kept, and what is not
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(None, ["group"]), (["number"], ["number"]), ([], [])])
+def test_sql_indexes_on_metadata_are_kept(store, asked, kept):
+    damage_vector(store)
+    other = SQLiteFAISSDocumentStore(store.path, DIM, vector_dtype="float32", indexed_meta_fields=asked)
+    repair(other)
+    other.close()
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection:
+        found = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'meta!_%' ESCAPE '!'"
+        )
+        names = {name for (name,) in found}
+    assert names - {"meta_with_nul"} == {f"meta_{field.encode().hex()}" for field in kept}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["meta = '{\"n'", "meta = '5'", "meta = '{\"n\": NaN}'", "extra = '['", "extra = '{\"blob\": 3}'",
+     "id = CAST(x'ff' AS TEXT)", "meta = CAST(x'7b2261223a22ff227d' AS TEXT)"],
+)  # fmt: skip
+def test_damaged_rows_are_named_and_dropped(tmp_path, damage):
+    store = SQLiteFAISSDocumentStore(tmp_path / "store", DIM)
+    with store:
+        store.write_documents(
+            [Document(id=f"d{i}", content="fox", meta={"n": i}, embedding=[1.0] * DIM) for i in range(5)]
+        )
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection, connection:
+        connection.execute(f"UPDATE documents SET {damage} WHERE slot = 2")
+    uses = [store.filter_documents, lambda: store.embedding_retrieval([1.0] * DIM), lambda: store.bm25_retrieval("fox")]
+    for use in uses:
+        with pytest.raises(DocumentStoreError, match=r"documents\.sqlite is damaged"):
+            use()
+    if "x'" not in damage:
+        with pytest.raises(DocumentStoreError, match=r"documents\.sqlite is damaged \(slot 2: "):
+            store.filter_documents()
+    store.close()
+    assert re.search(
+        r"documents\.sqlite (is damaged|has 1 damaged documents, the first in slot 2)", find_problems(store)[0]
+    )
+    assert repair(store).kept == 4
+    assert [document.id for document in store.filter_documents()] == ["d0", "d1", "d3", "d4"]
+    assert len(store.embedding_retrieval([1.0] * DIM)) == 4
+
+
+def test_broken_metadata_are_damage_to_filters_and_changes_too(tmp_path):
+    store = SQLiteFAISSDocumentStore(tmp_path / "store", DIM)
+    with store:
+        store.write_documents([Document(id=f"d{i}", content="fox", meta={"n": i}) for i in range(5)])
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection, connection:
+        connection.execute("UPDATE documents SET meta = '{\"n' WHERE slot = 2")
+    filters = {"field": "meta.n", "operator": "==", "value": 1}
+    for use in (
+        lambda: store.filter_documents(filters),
+        lambda: store.bm25_retrieval("fox", filters),
+        lambda: store.update_by_filter({}, {"new": 1}),
+        store.get_metadata_fields_info,
+    ):
+        with pytest.raises(DocumentStoreError, match=r"documents\.sqlite is damaged"):
+            use()
+
+
+def test_a_length_that_can_not_be_costs_the_embedding(store):
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection, connection:
+        for slot, norm in ((4, "1e300"), (5, "-1.0"), (6, "'long'"), (8, "9e999")):
+            connection.execute(f"UPDATE documents SET norm = {norm} WHERE slot = {slot}")
+    report = repair(store)
+    assert "4 damaged documents, the first in slot 4" in report.problems[0]
+    assert report.kept == COUNT
+    assert report.without_embedding == ["d4", "d5", "d6", "d8"]
+    assert_as_written(store, {"d4", "d5", "d6", "d8"})
+
+
+def page_of(store: SQLiteFAISSDocumentStore, table: str) -> int:
+    with closing(sqlite3.connect(store.path / "documents.sqlite")) as connection:
+        return connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0] - 1
+
+
+@pytest.mark.parametrize("tables", [["state"], ["settings"], ["state", "settings"]])
+def test_vectors_of_a_store_whose_state_is_lost_are_kept(store, tables):
+    store.write_documents([Document(id="late", embedding=[1.0] * DIM)])
+    store.delete_documents([f"d{i}" for i in range(0, COUNT, 2)])
+    store.optimize()
+    store.close()
+    assert [path.name for path in store.path.glob("vectors-*")] == ["vectors-2.bin"]
+    for table in tables:
+        overwrite(store.path / "documents.sqlite", page_of(store, table) * PAGE, b"\xff" * PAGE)
+    report = repair(store)
+    assert (report.kept, report.without_embedding) == (COUNT // 2 + 1, [])
+    store.delete_documents(["late"])
+    assert_as_written(store)
+
+
+def test_vectors_are_lost_where_it_is_unknown_which_belong_to_the_documents(store):
+    vectors = (store.path / "vectors-1.bin").read_bytes()
+    store.delete_documents([f"d{i}" for i in range(500)])
+    store.optimize()
+    store.close()
+    (store.path / "vectors-1.bin").write_bytes(vectors)  # as if the process had died before it was removed
+    overwrite(store.path / "documents.sqlite", page_of(store, "state") * PAGE, b"\xff" * PAGE)
+    report = repair(store)
+    assert report.kept == COUNT - 500
+    assert_as_written(store, set(report.without_embedding))

@@ -1,5 +1,8 @@
 """Documents come back from the embedded store as they were written."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from haystack import Document
@@ -126,6 +129,18 @@ def test_embeddings_come_back_at_their_length(tmp_path, similarity, dtype, accur
         assert all(type(value) is float for value in one.embedding)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_embeddings_of_any_length_that_float32_can_hold_come_back(tmp_path, dtype):
+    lengths = [np.finfo(np.float32).max, 1.0, 1e-37]
+    documents = [Document(id=f"{length:g}", embedding=[float(length), 0.0]) for length in lengths]
+    documents.append(Document(id="slanting", embedding=[2.4e38, -2.4e38]))
+    with SQLiteFAISSDocumentStore(tmp_path / "store", 2, vector_dtype=dtype) as store:
+        store.write_documents(documents)
+        (found,) = store.iter_documents()
+    for one, other in zip(found, documents, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, rel=1e-3)
+
+
 def test_embeddings_are_returned_only_when_asked_for(store):
     query = QUERY
     assert all(d.embedding is None for d in store.embedding_retrieval(query))
@@ -153,6 +168,16 @@ def test_a_closed_store_opens_at_its_next_use(store):
     store.close()
     store.close()
     assert numbers(store.embedding_retrieval(VECTORS[5].tolist(), top_k=1)) == [5]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
+def test_copies_of_an_open_store_open_it_by_themselves(store, copied):
+    with copied(store) as other:
+        assert other.to_dict() == store.to_dict()
+        assert other.write_documents([Document(id="new", content="kestrel")]) == 1
+        store.close()
+        assert [document.id for document in other.bm25_retrieval("kestrel")] == ["new"]
+    assert store.count_documents() == COUNT + 1
 
 
 def test_version_counts_changes(empty):

@@ -108,6 +108,26 @@ def test_damaged_files_are_kept_until_the_next_repair(open_library, index):
     assert names_in(index) == ["lock", "manifest.json", "store"]
 
 
+@pytest.mark.parametrize("method", ["update", "repair"])
+def test_a_repair_that_died_with_the_store_moved_away_is_followed_by_a_new_index(open_library, index, method):
+    (index / "store").rename(index / "store.repaired-1")
+    (index / "store.damaged-1").mkdir()
+    report = getattr(open_library(), method)()
+    assert (report.rebuilt, len(report.added), report.passages) == ("the index was damaged", 3, 3)
+    assert texts_of(open_library()) == sorted([HERON, OWL, RIVERS])
+    assert not (index / "store.repaired-1").exists()
+
+
+def test_a_damaged_store_that_somebody_has_open_stays_where_it_is(open_library, index):
+    overwrite(index / "store" / "vectors-1.bin", -4, b"\xff\xff\xff\xff")
+    with SQLiteFAISSDocumentStore(index / "store", 64, keyword_meta_fields=["title"], read_only=True) as other:
+        assert other.count_documents() == 3
+        with pytest.raises(LibraryError, match="open in this process, in another store object"):
+            open_library().repair()
+    assert names_in(index) == ["lock", "manifest.json", "store"]
+    assert open_library().repair().repaired.kept == 2
+
+
 @pytest.mark.parametrize("updated", [False, True])
 def test_repair_of_a_damaged_manifest_and_store(open_library, index, updated):
     (index / "manifest.json").write_text("{")
