@@ -98,31 +98,31 @@ def ask(
         if not question.strip():
             raise ValueError("The question is empty; ask with at least one word.")
         _quiet(model)
-        library = _library(docs, index, model)
-        report = _updated(lambda progress: library.update(progress, required=False), as_json)
-        _require_passages(report, docs, as_json)
-        from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
+        with _library(docs, index, model) as library:
+            report = _updated(lambda progress: library.update(progress, required=False), as_json)
+            _require_passages(report, docs, as_json)
+            from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
 
-        qa = ROMExtractiveQA(library.store, model=model, top_k_retriever=passages, top_k_reader=top_k + 1)
-        result = qa.run(query=question)
-        answered = bool(result["answers"]) and result["answers"][0].data is not None
-        answers = [a for a in result["answers"] if a.data is not None][:top_k] if answered else []
-        if as_json:
-            _print_json(
-                {
-                    "question": question,
-                    "answered": answered,
-                    "answers": [_answer_fields(answer) for answer in answers],
-                    "passages": [_passage_fields(document) for document in result["documents"]],
-                    "model": model,
-                    "index": {"folder": str(library.folder), "path": str(library.index), **_report_fields(report)},
-                }
-            )
-        elif answered:
-            _show_answers(answers)
-        else:
-            _show_no_answer(result["documents"][:top_k])
-        raise typer.Exit(ANSWERED if answered else NO_ANSWER)
+            qa = ROMExtractiveQA(library.store, model=model, top_k_retriever=passages, top_k_reader=top_k + 1)
+            result = qa.run(query=question)
+            answered = bool(result["answers"]) and result["answers"][0].data is not None
+            answers = [a for a in result["answers"] if a.data is not None][:top_k] if answered else []
+            if as_json:
+                _print_json(
+                    {
+                        "question": question,
+                        "answered": answered,
+                        "answers": [_answer_fields(answer) for answer in answers],
+                        "passages": [_passage_fields(document) for document in result["documents"]],
+                        "model": model,
+                        "index": {"folder": str(library.folder), "path": str(library.index), **_report_fields(report)},
+                    }
+                )
+            elif answered:
+                _show_answers(answers)
+            else:
+                _show_no_answer(result["documents"][:top_k])
+            raise typer.Exit(ANSWERED if answered else NO_ANSWER)
 
 
 @app.command("index", epilog=_EPILOG)
@@ -136,13 +136,13 @@ def index_folder(
     """Index a folder of documents, or bring its index up to date."""
     with _mistakes_explained(as_json):
         _quiet(model)
-        library = _library(folder, index, model)
-        report = _updated(library.repair if repair else library.update, as_json)
-        _require_passages(report, folder, as_json)
-        if as_json:
-            _print_json({"folder": str(library.folder), "path": str(library.index), **_report_fields(report)})
-        else:
-            _show_report(library, report)
+        with _library(folder, index, model) as library:
+            report = _updated(library.repair if repair else library.update, as_json)
+            _require_passages(report, folder, as_json)
+            if as_json:
+                _print_json({"folder": str(library.folder), "path": str(library.index), **_report_fields(report)})
+            else:
+                _show_report(library, report)
 
 
 @app.command(epilog=_EPILOG)

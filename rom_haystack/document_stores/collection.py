@@ -71,11 +71,15 @@ class Collection:
         self._opening = threading.Lock()
         self.upkeep: threading.Thread | None = None
         self.upkeep_lock = threading.Lock()
-        self.check_settings(settings, index)
-        if not read_only:
-            self._create_vectors()
-        with self.snapshot() as (_, state, vectors):
-            vectors.vectors.check_size(state.next_slot)
+        try:
+            self.check_settings(settings, index)
+            if not read_only:
+                self._create_vectors()
+            with self.snapshot() as (_, state, vectors):
+                vectors.vectors.check_size(state.next_slot)
+        except BaseException:  # the error's traceback may keep the object, and with it the file open
+            self.close()
+            raise
 
     def check_settings(self, settings: Settings, index: str) -> None:
         """Check that the store is what somebody takes it for.

@@ -274,26 +274,32 @@ def test_unfinished_batches_end_in_a_forked_process_only(store, fork):
     assert store.count_documents() == 9
 
 
-END_WHILE_THE_PARENT_WRITES = """
+FORK_WHILE_WRITING = """
 import os, sys
 from rom_haystack import SQLiteFAISSDocumentStore
 
 store = SQLiteFAISSDocumentStore(sys.argv[1], 8)
+store.delete_documents(["d0"])
 with store.collection.database.writing() as connection:
     text = "heron " * 2000  # more than the cache holds: some is in the log before it is committed
     rows = ((n, f"n{n}", text, "{}") for n in range(100, 1100))
     connection.executemany("INSERT INTO documents(slot, id, content, meta) VALUES (?, ?, ?, ?)", rows)
     child = os.fork()
-    if child == 0:
-        sys.exit(0)  # by which all objects are freed
-    assert os.waitpid(child, 0)[1] == 0
-store.close()
+    if child == 0 and sys.argv[2] == "undo":
+        sys.exit(0)
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+# Here the forked process ends, by which all its objects are freed.
 """
 
 
-def test_a_forked_process_ends_while_the_parent_writes(store):
+@pytest.mark.parametrize(("end", "code"), [("undo", "0"), ("commit", "1")])
+def test_a_forked_process_neither_undoes_nor_commits_what_the_parent_writes(store, end, code):
+    command = [sys.executable, "-c", FORK_WHILE_WRITING, str(store.path), end]
     store.close()
-    subprocess.run([sys.executable, "-c", END_WHILE_THE_PARENT_WRITES, str(store.path)], check=True, timeout=PATIENCE)
+    done = subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True, text=True)
+    assert done.stdout == f"{code}\n"
+    assert ("was in use when this process was forked" in done.stderr) == (end == "commit")
     with store.collection.database.reading() as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT count(*) FROM documents WHERE slot >= 100").fetchone() == (1000,)
