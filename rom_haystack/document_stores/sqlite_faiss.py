@@ -13,8 +13,8 @@ class SQLiteFAISSDocumentStore(SynchronousStore):
     """A document store in a folder, for millions of documents on one machine.
 
     What was written is on the disk when the call returns, and survives whatever kills the process. Threads and
-    processes may read while one writes. Search sees the filters first, deleted documents never, and gives the same
-    scores whatever index is used.
+    processes may read while one writes; a forked process may use the store if nothing did at the moment of the fork.
+    Search sees the filters first, deleted documents never, and gives the same scores whatever index is used.
 
     ```python
     from haystack import Document

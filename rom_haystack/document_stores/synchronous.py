@@ -29,6 +29,7 @@ _COLLECTIONS: WeakValueDictionary[tuple[Path, bool], Collection] = WeakValueDict
 # The store objects that use one, with its key.
 _USERS: WeakKeyDictionary["SynchronousStore", tuple[Path, bool]] = WeakKeyDictionary()
 _OPENING = threading.Lock()
+_LONGEST_TIMEOUT = 86_400
 # Scores are divided by these before the logistic function, as Haystack's in-memory store does.
 _BM25_SCALE, _DOT_PRODUCT_SCALE = 8.0, 100.0
 
@@ -67,6 +68,8 @@ class SynchronousStore:
     ) -> None:
         if embedding_dim < 1:
             raise ValueError(f"embedding_dim is {embedding_dim}; it must be at least 1.")
+        if not 0 <= lock_timeout <= _LONGEST_TIMEOUT:
+            raise ValueError(f"lock_timeout is {lock_timeout}; it must be from 0 to {_LONGEST_TIMEOUT:,} seconds.")
         _check_choice("similarity", similarity, ("cosine", "dot_product"))
         _check_choice("vector_dtype", vector_dtype, ("float16", "float32"))
         if index != "auto":

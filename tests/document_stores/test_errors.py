@@ -248,6 +248,8 @@ def test_a_filter_on_a_field_that_no_document_has(store):
     ("parameters", "parts"),
     [
         ({"embedding_dim": 0}, ("embedding_dim is 0", "at least 1")),
+        ({"lock_timeout": -1}, ("lock_timeout is -1", "0 to 86,400")),
+        ({"lock_timeout": float("nan")}, ("lock_timeout is nan", "0 to 86,400")),
         ({"similarity": "euclid"}, ("'euclid'", "'cosine'", "'dot_product'")),
         ({"vector_dtype": "int8"}, ("'int8'", "'float16'", "'float32'")),
         ({"index": "IVF8,IVF8"}, ("'IVF8,IVF8'", "'auto'")),

@@ -242,17 +242,19 @@ def test_a_store_that_was_in_use_is_refused(store, tmp_path, fork, use):
     other = SQLiteFAISSDocumentStore(tmp_path / "other", DIM)
     other.write_documents(documents(0, 3))
     before = search(store)
+    core = store.collection
     with use(store):
         child = fork(
             read=store.count_documents,
             write=lambda: store.write_documents(documents(10, 11)),
             new=lambda: SQLiteFAISSDocumentStore(store.path, DIM).write_documents(documents(10, 11)),
             reader=lambda: SQLiteFAISSDocumentStore(store.path, DIM, read_only=True).count_documents(),
-            core=store.collection.state,
+            core_read=core.state,
+            core_write=lambda: core.delete([]),
             other=lambda: other.write_documents(documents(3, 5)),
             close=lambda: store.close() or gc.collect() * 0,
         )
-        for name in ("read", "write", "new", "reader", "core"):
+        for name in ("read", "write", "new", "reader", "core_read", "core_write"):
             check_refused(child(name), store)
         assert child("other") == 2
         assert child("close") == 0
