@@ -1,7 +1,6 @@
 """Documents come back from the embedded store as they were written."""
 
 import copy
-import pickle
 
 import numpy as np
 import pytest
@@ -170,7 +169,7 @@ def test_a_closed_store_opens_at_its_next_use(store):
     assert numbers(store.embedding_retrieval(VECTORS[5].tolist(), top_k=1)) == [5]
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copies_of_an_open_store_open_it_by_themselves(store, copied):
     with copied(store) as other:
         assert other.to_dict() == store.to_dict()
