@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint
 hypothesis.settings.register_profile("repository", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repository")
 
+NOBODY = 65534  # user id without rights
 CORPUS = Path(__file__).parent.parent / "rom_haystack" / "sample_corpus"
 
 
@@ -174,3 +176,21 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError(f"the hub was asked for {args}")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", ask)
+
+
+@pytest.fixture
+def unprivileged():
+    """A context in which this process has no rights in particular, even if it is root's."""
+
+    @contextmanager
+    def context():
+        if os.getuid() != 0:
+            yield
+            return
+        os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield
+        finally:
+            os.setresuid(0, 0, 0)
+
+    return context

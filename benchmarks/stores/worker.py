@@ -18,7 +18,7 @@ import faiss
 from haystack import Document
 
 from benchmarks.stores.measures import disk_bytes, memory, timed
-from benchmarks.stores.subjects import Subject, load_subject
+from benchmarks.stores.subjects import KeywordSearch, Subject, load_subject
 from benchmarks.stores.workload import Workload, category_of_query
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +138,7 @@ def search(job: Job) -> dict[str, Any]:
     }
     answers = {kind: [_answer(call) for call in calls] for kind, calls in kinds.items()}
     opened["memory"]["vectors_searched"] = memory()
-    if subject.has_keyword_search:
+    if isinstance(subject, KeywordSearch):
         answers["keywords"] = [_answer(partial(subject.search_keywords, question, TOP_K)) for question in questions]
     opened["memory"]["searched"] = memory()
     subject.close()

@@ -21,7 +21,6 @@ from rom_haystack import SQLiteFAISSDocumentStore
 from rom_haystack.document_stores.database import DamagedStoreError
 
 DIM = 4
-NOBODY = 65534
 HEADER_BYTES = 64
 
 
@@ -164,19 +163,6 @@ def test_a_store_opened_for_reading_refuses_to_write(folder):
         assert content(store) == before
 
 
-@contextmanager
-def unprivileged():
-    """Give up the rights of root, if we have them."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-
-
 @pytest.fixture
 def public_folder():
     """A folder that everybody may enter, unlike pytest's."""
@@ -187,7 +173,7 @@ def public_folder():
             path.chmod(0o755)
 
 
-def test_a_folder_that_can_not_be_written(public_folder):
+def test_a_folder_that_can_not_be_written(public_folder, unprivileged):
     folder = public_folder / "store"
     with SQLiteFAISSDocumentStore(folder, DIM) as store:
         store.write_documents(documents())
@@ -203,7 +189,7 @@ def test_a_folder_that_can_not_be_written(public_folder):
         assert files(folder) == before
 
 
-def test_a_folder_that_can_not_be_written_while_another_user_writes(public_folder):
+def test_a_folder_that_can_not_be_written_while_another_user_writes(public_folder, unprivileged):
     folder = public_folder / "store"
     with SQLiteFAISSDocumentStore(folder, DIM) as writer:
         writer.write_documents(documents())
@@ -257,7 +243,7 @@ def test_what_another_user_wrote_while_it_was_read_is_no_damage(folder, unwritab
         assert content(reader) == expected
 
 
-def test_a_folder_that_can_not_be_made(public_folder):
+def test_a_folder_that_can_not_be_made(public_folder, unprivileged):
     public_folder.chmod(0o555)
     folder = public_folder / "inside" / "store"
     with unprivileged():

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from rom_haystack.library import Library
 from rom_haystack.manifest import ManifestFile
 from rom_haystack.modeling import ROMConfig, ROMModel
 
-NOBODY = 65534
 HERON, OWL, RIVERS = "Heron\nThe heron waits beside the river.", "The owl hunts at night.", "Rivers flow to the sea."
 CHANGED = "Rivers are changed."
 
@@ -383,19 +381,6 @@ def test_nothing_to_search_yet_is_an_error(open_library, tmp_path):
         open_library().update(required=False)
 
 
-@contextmanager
-def unprivileged():
-    """Be a user who may do nothing in particular, if this is one who may do anything."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-
-
 @pytest.fixture
 def public_folder(tiny_checkpoint, folder):
     """A folder that everybody may enter, unlike pytest's, with documents and a model."""
@@ -411,7 +396,7 @@ def public_folder(tiny_checkpoint, folder):
             path.chmod(0o755)
 
 
-def test_an_index_that_can_not_be_written_is_searched(public_folder):
+def test_an_index_that_can_not_be_written_is_searched(public_folder, unprivileged):
     def open_library():
         return Library(public_folder / "docs", index=public_folder / "index", model=str(public_folder / "model"))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from benchmarks.stores.subjects.base import Subject
+from benchmarks.stores.subjects.base import KeywordSearch, Subject
 
-__all__ = ["SUBJECTS", "Subject", "load_subject"]
+__all__ = ["SUBJECTS", "KeywordSearch", "Subject", "load_subject"]
 
 #: Name in the results to the module, in the order in which they are measured.
 SUBJECTS = {

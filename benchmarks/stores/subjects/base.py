@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from haystack import Document
 
@@ -14,13 +14,11 @@ class Subject(Protocol):
     Attributes:
         largest: Documents it is measured with at most; None for any number.
         query_limit: Queries of each kind, where it is too slow for all of them.
-        has_keyword_search: Whether `search_keywords` works.
         last_step: What `finish` does, in one word.
     """
 
     largest: ClassVar[int | None]
     query_limit: ClassVar[int | None]
-    has_keyword_search: ClassVar[bool]
     last_step: ClassVar[str]
 
     def __init__(self, folder: Path, dim: int) -> None:
@@ -39,12 +37,17 @@ class Subject(Protocol):
         """Search by embedding, in one category or in all."""
         ...
 
-    def search_keywords(self, question: str, top_k: int) -> list[Document]:
-        """Search by BM25."""
-        ...
-
     def close(self) -> None:
         """Let go of the store; everything is on disk then."""
+        ...
+
+
+@runtime_checkable
+class KeywordSearch(Protocol):
+    """What a subject has besides if its store can search by keywords."""
+
+    def search_keywords(self, question: str, top_k: int) -> list[Document]:
+        """Search by BM25."""
         ...
 
 

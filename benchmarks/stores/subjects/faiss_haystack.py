@@ -12,11 +12,10 @@ from benchmarks.stores.subjects.base import category_filter
 
 
 class FAISSHaystack:
-    """`FAISSDocumentStore` with its defaults: an exact, flat index, and documents in a dict."""
+    """`FAISSDocumentStore` with its defaults: an exact, flat index, and documents in a dict; no keyword search."""
 
     largest: ClassVar[int | None] = 100_000  # 17 KB of memory per document
     query_limit: ClassVar[int | None] = None
-    has_keyword_search: ClassVar[bool] = False
     last_step: ClassVar[str] = "save"
 
     def __init__(self, folder: Path, dim: int) -> None:
@@ -34,10 +33,6 @@ class FAISSHaystack:
     def search(self, embedding: list[float], top_k: int, category: str | None = None) -> list[Document]:
         """Search the vectors; a filter sees the nearest 10 * top_k only."""
         return self._store.search(embedding, top_k, category_filter(category))
-
-    def search_keywords(self, question: str, top_k: int) -> list[Document]:
-        """Fail: the store has no keyword search."""
-        raise NotImplementedError(f"FAISSDocumentStore can't search for '{question}' (top_k {top_k}) by keywords.")
 
     def close(self) -> None:
         """Do nothing: the store holds no file open."""
