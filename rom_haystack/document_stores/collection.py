@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from haystack import Document, logging
+from haystack import Document
 from haystack.document_stores.errors import DocumentStoreError, DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from numpy.typing import NDArray
@@ -20,8 +20,6 @@ from rom_haystack.document_stores.indexed_vectors import IndexedVectors
 from rom_haystack.document_stores.keywords import KeywordIndex
 from rom_haystack.document_stores.settings import DATABASE, Settings, prepare_folder
 from rom_haystack.document_stores.vectors import VectorFile, as_matrix, storable
-
-logger = logging.getLogger(__name__)
 
 # Embeddings turned into vectors together.
 _BATCH = 1000

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from haystack import Document, default_from_dict, default_to_dict, logging
+from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.errors import DocumentStoreError
 from haystack.document_stores.types import DuplicatePolicy
 
@@ -21,8 +21,6 @@ from rom_haystack.document_stores.connections import check_not_inherited
 from rom_haystack.document_stores.faiss_index import SEARCH_PARAMETERS, make_index
 from rom_haystack.document_stores.filters import to_sql
 from rom_haystack.document_stores.settings import DATABASE, Settings
-
-logger = logging.getLogger(__name__)
 
 # Cores by folder and by whether they are read-only; each lives as long as a store object uses it.
 _COLLECTIONS: WeakValueDictionary[tuple[Path, bool], Collection] = WeakValueDictionary()

@@ -14,12 +14,10 @@ class Subject(Protocol):
     Attributes:
         largest: Documents it is measured with at most; None for any number.
         query_limit: Queries of each kind, where it is too slow for all of them.
-        last_step: What `finish` does, in one word.
     """
 
     largest: ClassVar[int | None]
     query_limit: ClassVar[int | None]
-    last_step: ClassVar[str]
 
     def __init__(self, folder: Path, dim: int) -> None:
         """Open the folder's store; make one where there is none."""

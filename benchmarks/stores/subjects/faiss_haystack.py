@@ -16,7 +16,6 @@ class FAISSHaystack:
 
     largest: ClassVar[int | None] = 100_000  # 17 KB of memory per document
     query_limit: ClassVar[int | None] = None
-    last_step: ClassVar[str] = "save"
 
     def __init__(self, folder: Path, dim: int) -> None:
         self._path = folder / "store"

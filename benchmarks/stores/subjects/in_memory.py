@@ -16,7 +16,6 @@ class InMemory:
 
     largest: ClassVar[int | None] = 20_000
     query_limit: ClassVar[int | None] = 20  # one takes most of a second at that size
-    last_step: ClassVar[str] = "save"
 
     def __init__(self, folder: Path, dim: int) -> None:  # noqa: ARG002 (the store takes vectors of any width)
         self._file = folder / "store.json"

@@ -16,7 +16,6 @@ class SQLiteFAISS:
 
     largest: ClassVar[int | None] = None
     query_limit: ClassVar[int | None] = None
-    last_step: ClassVar[str] = "optimize"
 
     def __init__(self, folder: Path, dim: int) -> None:
         self._store = SQLiteFAISSDocumentStore(folder, dim, indexed_meta_fields=["category"])
