@@ -3,11 +3,11 @@
 import hashlib
 import os
 import stat
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rom_haystack.caches import cache_home
 from rom_haystack.files import UnreadableSourceError, mime_type_of
 
 #: Bytes of the largest file that is read.
@@ -74,22 +74,16 @@ def scan(folder: Path) -> tuple[dict[str, FoundFile], dict[str, str]]:
 
 
 def default_index(folder: Path, fingerprint: str) -> Path:
-    """Place the index of a folder in the user's cache: `ROM_HOME` if it is set, else the system's cache folder."""
+    """Place the index of a folder in the cache.
+
+    Raises:
+        LibraryError: `ROM_HOME` names the home of an unknown user.
+    """
     digest = hashlib.blake2b(os.fsencode(folder) + b"\0" + fingerprint.encode(), digest_size=12)
-    return cache_home() / digest.hexdigest()
-
-
-def cache_home() -> Path:
-    """Folder of all indexes that have no place of their own."""
-    if home := os.environ.get("ROM_HOME"):
-        return expanded(home).absolute()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "rom_haystack"
+    try:
+        return cache_home() / digest.hexdigest()
+    except ValueError as error:
+        raise LibraryError(str(error)) from error
 
 
 def expanded(path: str | Path) -> Path:

@@ -15,6 +15,9 @@ from haystack.document_stores.types import DocumentStore, DuplicatePolicy
 from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+from rom_haystack.components._encoder_user import BackendName
+from rom_haystack.components._queries import check_queries
+from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore, SQLiteFAISSEmbeddingRetriever
 from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
@@ -115,6 +118,7 @@ class ROMIndexer:
         max_seq_length: Tokens per passage, title counted; what is longer is cut for embedding (never for reading).
             None for 256.
         progress_bar: Show a progress bar while embedding.
+        backend: Inference engine, `auto` for the fastest faithful one; see `ROMDocumentEmbedder`.
 
     Raises:
         ValueError: A length is out of range.
@@ -130,6 +134,7 @@ class ROMIndexer:
         batch_size: int = 32,
         max_seq_length: int | None = None,
         progress_bar: bool = False,
+        backend: BackendName = "auto",
     ) -> None:
         self.document_store = document_store
         self.model = model
@@ -139,6 +144,7 @@ class ROMIndexer:
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
         self.progress_bar = progress_bar
+        self.backend = backend
         pipeline = Pipeline()
         pipeline.add_component("converter", ROMFileConverter(split_length=split_length, split_overlap=split_overlap))
         pipeline.add_component(
@@ -150,6 +156,7 @@ class ROMIndexer:
                 max_seq_length=max_seq_length,
                 progress_bar=progress_bar,
                 meta_fields_to_embed=["title"],
+                backend=backend,
             ),
         )
         pipeline.add_component("writer", DocumentWriter(document_store, policy=DuplicatePolicy.OVERWRITE))
@@ -187,7 +194,7 @@ class ROMExtractiveQA:
 
     Inputs: `query`; `filters` (Haystack filters on the documents), `top_k` (most answers) and `top_k_retriever` (most
     documents to read), for one run. Outputs: `answers`, best first, as from `ROMExtractiveReader`, and `documents`,
-    those that were read, best first.
+    those that were retrieved, best first. `run_batch` takes several queries at once.
 
     Args:
         document_store: A `SQLiteFAISSDocumentStore` or an `InMemoryDocumentStore`. For others give `retriever`.
@@ -199,6 +206,9 @@ class ROMExtractiveQA:
         no_answer: Let "there is no answer here" (`data` is None) compete with the answers.
         score_threshold: Drop answers with a lower score.
         passage_score_weight: Weight of a passage's relevance against the span's own score, from 0 to 1.
+        adaptive_reading: `off` reads all documents that were retrieved; `cautious` and `fast` stop once no further one
+            can plausibly change the best answer; see `ROMExtractiveReader`.
+        backend: Inference engine, `auto` for the fastest faithful one; see `ROMExtractiveReader`.
 
     Raises:
         ValueError: Not exactly one of `document_store` and `retriever` is given, the store needs a `retriever`, the
@@ -217,6 +227,8 @@ class ROMExtractiveQA:
         no_answer: bool = True,
         score_threshold: float | None = None,
         passage_score_weight: float = 0.5,
+        adaptive_reading: AdaptiveReading = "off",
+        backend: BackendName = "auto",
     ) -> None:
         self.document_store = document_store
         self.retriever = retriever
@@ -227,12 +239,14 @@ class ROMExtractiveQA:
         self.no_answer = no_answer
         self.score_threshold = score_threshold
         self.passage_score_weight = passage_score_weight
+        self.adaptive_reading = adaptive_reading
+        self.backend = backend
         pipeline = Pipeline()
         pipeline.add_component(
             "retriever",
             ROMRetriever(
                 retriever=_embedding_retriever(document_store, retriever, top_k_retriever),
-                text_embedder=ROMTextEmbedder(model=model, device=device, progress_bar=False),
+                text_embedder=ROMTextEmbedder(model=model, device=device, progress_bar=False, backend=backend),
             ),
         )
         pipeline.add_component(
@@ -244,6 +258,8 @@ class ROMExtractiveQA:
                 no_answer=no_answer,
                 score_threshold=score_threshold,
                 passage_score_weight=passage_score_weight,
+                adaptive_reading=adaptive_reading,
+                backend=backend,
             ),
         )
         pipeline.connect("retriever.documents", "reader.documents")
@@ -255,6 +271,34 @@ class ROMExtractiveQA:
             "top_k_retriever": ["retriever.top_k"],
         }
         self.output_mapping = {"reader.answers": "answers", "retriever.documents": "documents"}
+
+    def run_batch(
+        self,
+        queries: list[str],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        top_k_retriever: int | None = None,
+    ) -> dict[str, Any]:
+        """Answer several queries: their embeddings in one stream, then all their documents in one stream.
+
+        Args:
+            queries: The questions.
+            filters: Haystack filters on the documents, for every query.
+            top_k: Most answers per query; None for `top_k_reader`.
+            top_k_retriever: Most documents to read per query; None for the value given at construction.
+
+        Returns:
+            `answers` and `documents`: one list per query, each as `run` gives it.
+
+        Raises:
+            TypeError: `queries` is a single text.
+            ValueError: A query is blank, or a number is negative.
+        """
+        check_queries(queries)
+        retriever: Any = self.pipeline.get_component("retriever")
+        reader: Any = self.pipeline.get_component("reader")
+        documents = retriever.run_batch(queries, filters, top_k_retriever)["documents"]
+        return {**reader.run_batch(queries, documents, top_k=top_k), "documents": documents}
 
     if TYPE_CHECKING:
 

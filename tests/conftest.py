@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
+os.environ["ROM_HOME"] = tempfile.mkdtemp(prefix="rom-home-")
+os.environ["ROM_BACKEND"] = "torch"  # what `auto` means, or every tiny checkpoint would be exported and measured
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import huggingface_hub
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
 from rom_haystack.inference import ROMEncoder
+from rom_haystack.inference.backends.base import Backend, Head, Outputs, TokenIds
 from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint
 
 # The same examples in every run, and no verdict by the clock.
 hypothesis.settings.register_profile("repository", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repository")
 
+HOME = os.environ["ROM_HOME"]
 NOBODY = 65534  # user id without rights
 CORPUS = Path(__file__).parent.parent / "rom_haystack" / "sample_corpus"
+
+
+def pytest_unconfigure() -> None:
+    """Remove the session's own home folder."""
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +99,45 @@ def tiny_checkpoint(
 @pytest.fixture(scope="session")
 def tiny_encoder(tiny_checkpoint: Path) -> ROMEncoder:
     """The tiny model behind the inference interface."""
-    return ROMEncoder(*load_checkpoint(tiny_checkpoint))
+    return ROMEncoder.from_model(*load_checkpoint(tiny_checkpoint))
+
+
+class FakeBackend(Backend):
+    """Gives what it is told to give, and remembers its calls.
+
+    Args:
+        outputs_of: From one input to its outputs.
+    """
+
+    name = "fake"
+
+    def __init__(self, outputs_of: Callable[[TokenIds], Outputs]) -> None:
+        self.outputs_of = outputs_of
+        self.calls: list[list[TokenIds]] = []
+
+    def run(self, inputs: Sequence[TokenIds], head: Head, *, batch_size: int | None = None) -> list[Outputs]:
+        self.calls.append(list(inputs))
+        return [self.outputs_of(tokens) for tokens in inputs]
+
+
+@pytest.fixture
+def fake_encoder(tiny_encoder: ROMEncoder) -> Callable[..., ROMEncoder]:
+    """Build an encoder with the tiny model's tokenizer over a `FakeBackend`: `fake_encoder(outputs_of, **options)`.
+
+    By default every output is noise that depends on nothing but the input.
+    """
+
+    def noise(tokens: TokenIds) -> Outputs:
+        rng = np.random.default_rng(tokens.input_ids)
+        logits = rng.normal(size=(2, len(tokens))).astype(np.float32)
+        outputs = {"start_logits": logits[0], "end_logits": logits[1]}
+        outputs["relevance_logits"] = np.array(rng.normal(), dtype=np.float32)
+        return {**outputs, "embedding": rng.normal(size=tiny_encoder.embedding_dim).astype(np.float32)}
+
+    def make(outputs_of: Callable[[TokenIds], Outputs] = noise, **options: Any) -> ROMEncoder:
+        return ROMEncoder(FakeBackend(outputs_of), tiny_encoder.tokenizer, tiny_encoder.facts, **options)
+
+    return make
 
 
 class Family(NamedTuple):

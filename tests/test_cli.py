@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +17,9 @@ from typer.testing import CliRunner
 
 from rom_haystack import ROMExtractiveQA, __version__, cli
 from rom_haystack.cli import INTERRUPTED, MISTAKE, NO_ANSWER, NOTHING_INDEXED, app
+from rom_haystack.inference import selection
+from rom_haystack.inference.choices import Choice
+from rom_haystack.inference.loading import default_dtype, preparation
 from rom_haystack.library import Library
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
@@ -142,7 +146,7 @@ def test_answers_are_shown_with_place_and_score(rom, docs, answers):
 def test_the_answer_is_highlighted_by_offset(monkeypatch):
     printed = []
     monkeypatch.setattr("rich.console.Console.print", lambda _self, text="", **_: printed.append(text))
-    cli._show_answers([make_answer("to be or not to be", "to be", 13, title="T")])
+    cli.documents._show_answers([make_answer("to be or not to be", "to be", 13, title="T")])
     sentence = next(text for text in printed if isinstance(text, Text) and "not" in text.plain)
     highlighted = [sentence.plain[span.start : span.end] for span in sentence.spans]
     assert highlighted == ["to be"]
@@ -242,6 +246,135 @@ def test_info_describes_the_model(tiny_checkpoint):
     assert shown.exit_code == 0
     assert f"{parameters['shared']:,}" in shown.stdout
     assert "bert, 2 layers, 64 wide" in shown.stdout
+
+
+class TestBackendInInfo:
+    def info(self, checkpoint):
+        facts = json.loads(CliRunner().invoke(app, ["info", str(checkpoint), "--json"]).stdout)
+        shown = CliRunner().invoke(app, ["info", str(checkpoint)]).stdout
+        return facts["backend"], next(line for line in shown.splitlines() if line.startswith("Backend"))
+
+    def test_what_auto_means_and_why(self, tiny_checkpoint):
+        facts, shown = self.info(tiny_checkpoint)
+        assert facts == {"auto": "torch-float32", "reason": "ROM_BACKEND names it"}
+        assert shown == "Backend        torch-float32, as ROM_BACKEND names it"
+
+    def test_a_choice_that_is_still_to_be_made_is_not_made(self, tiny_checkpoint, monkeypatch, home):
+        monkeypatch.delenv("ROM_BACKEND")
+        facts, shown = self.info(tiny_checkpoint)
+        assert facts == {"auto": None, "reason": "engines are measured when the model is first used"}
+        assert shown == "Backend        not chosen yet: engines are measured when the model is first used"
+        assert not (home / "exports").exists()
+
+
+class TestPreparation:
+    """The first use of a model, when engines are exported for and measured."""
+
+    @pytest.fixture(autouse=True)
+    def measured(self, monkeypatch):
+        """Stand in for the measurement, which chooses torch."""
+        monkeypatch.delenv("ROM_BACKEND")
+
+        def measure(spec, candidates):
+            preparation.info("Preparing %s for this machine, once …", spec.model)
+            preparation.info("Exporting %s.", spec.model)
+            return Choice("torch", "float32", "it was measured"), {}
+
+        monkeypatch.setattr(selection, "_measure", measure)
+
+    def test_the_user_is_told_once(self, rom, docs, tiny_checkpoint):
+        first = rom("ask", "What hunts at night?", "--docs", docs, "--json")
+        again = rom("ask", "What hunts at night?", "--docs", docs, "--json")
+        assert first.stderr == f"Preparing {tiny_checkpoint.resolve()} for this machine, once …\n"
+        assert again.stderr == ""
+        assert json.loads(first.stdout)["question"] == json.loads(again.stdout)["question"]
+
+    def test_indexing_tells_too(self, rom, docs, tiny_checkpoint):
+        assert "Preparing" in rom("index", docs).stderr
+        assert rom("index", docs).stderr == ""
+
+    def test_nothing_stays_behind(self, rom, docs):
+        rom("index", docs)
+        assert not preparation.handlers
+        assert (preparation.level, preparation.propagate) == (logging.NOTSET, True)
+
+
+class TestExport:
+    @pytest.fixture
+    def questions(self, tmp_path):
+        folder = tmp_path / "asked"
+        folder.mkdir()
+        (folder / "a.md").write_text("The kestrel hovers high above the meadow.\n\nThe heron waits beside the river.\n")
+        (folder / "b.md").write_text("The owl hunts at night.\n")
+        rows = [("a.md", "What hovers?", "The kestrel"), ("b.md", "When does the owl hunt?", "at night")]
+        table = folder / "questions.tsv"
+        table.write_text("\n".join("\t".join(row) for row in [("file", "question", "answer"), *rows]))
+        return table
+
+    def test_into_a_folder_that_is_a_model_then(self, tiny_checkpoint, tmp_path, questions, docs):
+        place = tmp_path / "exported"
+        arguments = ["export", str(tiny_checkpoint), "--output", str(place), "--questions", str(questions), "--json"]
+        result = CliRunner().invoke(app, arguments)
+        assert (result.exit_code, result.stderr) == (0, "")
+        report = json.loads(result.stdout)
+        fidelity = report["fidelity"]
+        assert report["graph"] == str(place / "openvino.xml")
+        assert report["bytes"] == sum((place / name).stat().st_size for name in ("openvino.xml", "openvino.bin"))
+        assert report["engine"] == f"openvino-{default_dtype('openvino')}"
+        assert (report["reference"], report["questions"], report["passages"]) == ("torch-float32", 2, 3)
+        assert fidelity["cosine_min"] > 0.99
+        assert fidelity["speedup"] == fidelity["tokens_per_second"] / fidelity["reference_tokens_per_second"]
+        assert fidelity["f1_change"] == fidelity["f1"] - fidelity["reference_f1"]
+        assert report["faithful"] is (fidelity["cosine_mean"] >= 0.999 and fidelity["span_agreement"] >= 0.98)
+        assert not list(place.glob("*.safetensors"))
+        asked = CliRunner().invoke(
+            app, ["ask", "What hunts?", "--docs", str(docs), "--model", str(place), "--json"], env={"ROM_BACKEND": ""}
+        )
+        assert asked.exit_code in {0, NO_ANSWER}
+        assert asked.stderr == ""
+
+    def test_into_the_cache_for_people(self, tiny_checkpoint, questions, home):
+        result = CliRunner().invoke(
+            app, ["export", str(tiny_checkpoint), "--backend", "onnx", "--questions", str(questions)]
+        )
+        assert result.exit_code == 0
+        (graph,) = home.glob("exports/*/model.onnx")
+        rows = {line[:15].strip(): line[15:] for line in result.stdout.splitlines()}
+        assert rows["Graph"].startswith(str(graph))
+        assert rows["Engine"] == "onnx-float32, compared with torch-float32 on 2 questions about 3 passages"
+        assert rows["Embeddings"].startswith("cosine 1.00000 on average, 1.00000 at least; 100.0% of")
+        assert rows["Answers"].startswith("100.0% are the same; exact match")
+        assert "(+0.0 points), F1" in rows["Answers"]
+        assert rows["Faithful"] == "yes"
+
+    def test_mistakes(self, tiny_checkpoint, tmp_path, questions, monkeypatch):
+        def export(*arguments):
+            return CliRunner().invoke(app, ["export", str(tiny_checkpoint), *map(str, arguments)])
+
+        (tmp_path / "file").write_text("")
+        questions.with_name("one.tsv").write_text("file\tquestion\tanswer\na.md\tWhat?\tThe heron\n")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        for message, result in {
+            "missing.tsv can't be read": export("--questions", tmp_path / "missing.tsv"),
+            "pip install 'rom-haystack[onnx]'": export("--backend", "onnx", "--questions", questions),
+            "holds no questions": export("--int8", "--questions", questions.with_name("one.tsv")),
+            "'~nosuchuser/x'": export("--output", "~nosuchuser/x"),
+            "file": export("--output", tmp_path / "file", "--questions", questions),
+        }.items():
+            assert result.exit_code == MISTAKE, message
+            assert message in result.stderr
+            assert len(result.stderr.splitlines()) == 1
+            assert result.stdout == ""
+
+
+def test_an_engine_that_is_not_installed_is_a_mistake(rom, docs, monkeypatch):
+    monkeypatch.setenv("ROM_BACKEND", "openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    result = rom("index", docs)
+    assert (result.exit_code, result.stdout) == (MISTAKE, "")
+    assert "pip install 'rom-haystack[openvino]'" in result.stderr
+    monkeypatch.setenv("ROM_BACKEND", "jax")
+    assert "ROM_BACKEND is 'jax'" in rom("index", docs).stderr
 
 
 def test_mistakes_are_explained_without_a_traceback(rom, docs, tmp_path):

@@ -14,13 +14,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rom_haystack"
 #: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
 BELOW: dict[str, tuple[str, ...]] = {
+    "caches": (),
     "metrics": (),
     "modeling": (),
-    "inference": ("modeling",),
+    "inference": ("caches", "metrics", "modeling"),
     "components": ("modeling", "inference", "metrics"),
     "document_stores": (),
     "files": (),
-    "folders": ("files",),
+    "folders": ("caches", "files"),
     "passages": ("files",),
     "hybrid": ("modeling", "components", "document_stores"),
     "pipelines": ("modeling", "components", "document_stores", "files", "passages"),
@@ -38,6 +39,16 @@ BELOW: dict[str, tuple[str, ...]] = {
     ),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
+#: What of the lower layers is imported only where torch and transformers are installed.
+NEED_TORCH = {
+    "rom_haystack.modeling.checkpoints",
+    "rom_haystack.modeling.config",
+    "rom_haystack.modeling.heads",
+    "rom_haystack.modeling.model",
+    "rom_haystack.inference.backends.pytorch",
+    "rom_haystack.inference.export.checks",
+    "rom_haystack.inference.export.graph",
+}
 HAYSTACK = ("haystack", "haystack_integrations", "faiss", "streamlit")
 
 
@@ -119,16 +130,23 @@ def test_the_check_sees_every_form_of_import(tmp_path, monkeypatch):
     assert imports_of(folder / "module.py") == {"a.b", "c", "c.d", "pkg.sub", "pkg.sub.e", "pkg.f", "pkg.f.g", "i"}
 
 
-def test_lower_layers_import_without_haystack():
-    code = """
+def modules_without(blocked: tuple[str, ...], *packages: str) -> tuple[set[str], set[str]]:
+    """Modules of packages that can be imported where other packages are not installed, and those that can't be."""
+    code = f"""
 import importlib, pkgutil, sys
-for name in ("haystack", "haystack_integrations", "faiss", "streamlit"):
+for name in {blocked}:
     sys.modules[name] = None
-import rom_haystack.inference, rom_haystack.modeling, training
-for package in (rom_haystack.modeling, rom_haystack.inference, training):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-        print(module.name)
+for name in {packages}:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if error.name.partition(".")[0] not in {blocked}:
+                raise
+            print("-", module.name)
+        else:
+            print("+", module.name)
 """
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -139,6 +157,18 @@ for package in (rom_haystack.modeling, rom_haystack.inference, training):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert {"rom_haystack.modeling.model", "rom_haystack.inference.encoder", "training.trainer"} <= set(
-        result.stdout.split()
-    )
+    lines = [line.split() for line in result.stdout.splitlines()]
+    return tuple({name for sign, name in lines if sign == wanted} for wanted in "+-")
+
+
+def test_lower_layers_import_without_haystack():
+    imported, refused = modules_without(HAYSTACK, "rom_haystack.modeling", "rom_haystack.inference", "training")
+    assert refused == set()
+    assert {"rom_haystack.modeling.model", "rom_haystack.inference.encoder", "training.trainer"} <= imported
+
+
+def test_inference_imports_without_torch():
+    """Exported graphs are run where neither torch nor transformers is installed."""
+    imported, refused = modules_without(("torch", "transformers"), "rom_haystack.modeling", "rom_haystack.inference")
+    assert refused == NEED_TORCH
+    assert {"rom_haystack.modeling.places", "rom_haystack.inference.loading"} <= imported

@@ -156,6 +156,59 @@ def test_runs_async(indexed, tiny_checkpoint):
     assert [a.data for a in result["answers"]] == [a.data for a in qa.run(query="Who?")["answers"]]
 
 
+def test_a_batch_of_queries_is_answered_like_single_ones(indexed, tiny_checkpoint):
+    qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint))
+    queries = ["How high is Mount Everest?", "Who wrote notes?", "Who?"]
+    filters = {"field": "meta.n", "operator": "<", "value": 3}
+    for options in ({}, {"filters": filters, "top_k": 3, "top_k_retriever": 1}, {"top_k": 0}):
+        batch = qa.run_batch(queries, **options)
+        assert set(batch) == {"answers", "documents"}
+        for query, answers, documents in zip(queries, batch["answers"], batch["documents"], strict=True):
+            alone = qa.run(query=query, **options)
+            assert [d.id for d in documents] == [d.id for d in alone["documents"]]
+            assert [(a.query, a.data) for a in answers] == [(query, a.data) for a in alone["answers"]]
+            assert [a.score for a in answers] == pytest.approx([a.score for a in alone["answers"]], abs=1e-4)
+
+
+def test_a_batch_reads_all_documents_in_one_stream(indexed, tiny_checkpoint, monkeypatch):
+    qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint))
+    qa.warm_up()
+    backend = qa.pipeline.get_component("reader")._encoder.backend
+    calls, run = [], backend.run
+    monkeypatch.setattr(
+        backend,
+        "run",
+        lambda inputs, head, **options: calls.append((head, len(inputs))) or run(inputs, head, **options),
+    )
+    qa.run_batch(["Who?", "Where?"])
+    assert calls == [("retrieval", 2), ("reading", 6)]
+
+
+def test_bad_batches(indexed, tiny_checkpoint):
+    qa = ROMExtractiveQA(indexed, model=str(tiny_checkpoint))
+    assert qa.run_batch([]) == {"answers": [], "documents": []}
+    with pytest.raises(TypeError, match="found a single str"):
+        qa.run_batch("Who?")
+    with pytest.raises(ValueError, match="query is empty"):
+        qa.run_batch(["Who?", " "])
+    with pytest.raises(ValueError, match="top_k is -1"):
+        qa.run_batch(["Who?"], top_k_retriever=-1)
+
+
+def test_engine_and_adaptive_reading_reach_the_components(store, tiny_checkpoint):
+    model = str(tiny_checkpoint)
+    qa = ROMExtractiveQA(store, model=model, adaptive_reading="fast", backend="torch")
+    indexer = ROMIndexer(store, model=model, backend="torch")
+    reader, retriever = (qa.pipeline.get_component(name) for name in ("reader", "retriever"))
+    assert reader.adaptive_reading == "fast"
+    embedders = [retriever.text_embedder, indexer.pipeline.get_component("embedder")]
+    assert [part.backend for part in (reader, *embedders)] == ["torch"] * 3
+    assert ROMExtractiveQA(store, model=model).pipeline.get_component("reader").backend == "auto"
+    for part, wrong in [(ROMExtractiveQA, "backend"), (ROMExtractiveQA, "adaptive_reading"), (ROMIndexer, "backend")]:
+        with pytest.raises(ValueError, match="swift"):
+            part(store, model=model, **{wrong: "swift"})
+
+
 def test_the_embedded_store_is_filled_and_asked(indexed, tiny_checkpoint, tmp_path):
     model = str(tiny_checkpoint)
     sentences = ["The sea is deep.", "Bees dance for their sisters.", "Ibis and heron wade."]
@@ -236,7 +289,10 @@ def test_round_trip_in_a_new_process(tiny_checkpoint, tmp_path):
     pipeline = Pipeline()
     pipeline.add_component("indexer", ROMIndexer(store, str(tiny_checkpoint), device, split_length=50, batch_size=3))
     pipeline.add_component("converter", ROMFileConverter(split_overlap=7))
-    pipeline.add_component("qa", ROMExtractiveQA(store, model=str(tiny_checkpoint), top_k_retriever=4, no_answer=False))
+    qa = ROMExtractiveQA(
+        store, model=str(tiny_checkpoint), top_k_retriever=4, no_answer=False, adaptive_reading="off", backend="torch"
+    )
+    pipeline.add_component("qa", qa)
     path = tmp_path / "pipeline.yaml"
     path.write_text(pipeline.dumps())
     script = (

@@ -12,7 +12,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from rom_haystack.modeling import CheckpointError
+from rom_haystack.inference import EncoderSpec
+from rom_haystack.inference.stopping import CALIBRATION_FILE
+from rom_haystack.modeling import CheckpointError, resolve_checkpoint
+from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, write_calibration
+from training.calibration import calibrate as run_calibration
 from training.errors import DataError, RecipeError
 from training.evaluation import evaluate as run_evaluation
 from training.evaluation import markdown_table
@@ -25,6 +29,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and ev
 console = Console(stderr=True)
 
 Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
+Backend = Literal["auto", "torch", "onnx", "openvino"]
 EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use instead of the recipe's encoder.")]
 
 
@@ -32,7 +37,7 @@ EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use
 def _mistakes_explained() -> Iterator[None]:
     try:
         yield
-    except (RecipeError, DataError, CheckpointError) as error:
+    except (RecipeError, DataError, CheckpointError, ImportError) as error:
         console.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
@@ -82,6 +87,46 @@ def evaluate(
     Console().print(f"Best calibration_factor for these answers: {result['settings']['calibration factor']}")
     if report:
         write_report(result, report)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or bundled name.")],
+    data: Data,
+    questions: Annotated[str, typer.Option(help="Set whose questions fit the rules and check them.")] = QUESTIONS,
+    check: Annotated[list[str], typer.Option(help="Further set whose questions check them (repeatable).")] = CHECKS,
+    collection: Annotated[list[str], typer.Option(help="Set whose passages are searched (repeatable).")] = PASSAGES,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of questions; default: all.")] = None,
+    check_limit: Annotated[int, typer.Option(min=1, help="Most questions of a set in the further checks.")] = 200,
+    passages: Annotated[int, typer.Option(min=2, help="Passages per question that the promises hold for.")] = 10,
+    backend: Annotated[Backend, typer.Option(help="Inference engine.")] = "auto",
+    dtype: Annotated[str | None, typer.Option(help="Type of its arithmetic; default: the engine's choice.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of draws and halves.")] = 13,
+    output: Annotated[Path | None, typer.Option(help="File to write instead of the checkpoint's own.")] = None,
+) -> None:
+    """Measure when reading may stop early, and keep it in the checkpoint's calibration.json."""
+    if output and not output.parent.is_dir():
+        raise typer.BadParameter(f"{output.parent} is no folder.", param_hint="--output")
+    try:
+        spec = EncoderSpec.create(model, backend=backend, model_kwargs={"dtype": dtype})
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--dtype") from error
+    with _mistakes_explained():
+        result = run_calibration(
+            spec,
+            data,
+            questions_in=questions,
+            checks_in=check,
+            passages_in=collection,
+            limit=limit,
+            check_limit=check_limit,
+            passage_count=passages,
+            seed=seed,
+        )
+        file = output or resolve_checkpoint(model) / CALIBRATION_FILE
+        write_calibration(result, file)
+    Console().print(Markdown(checks_table(result)))
+    console.print(f"Calibration written to {file}", markup=False)
 
 
 @app.command()

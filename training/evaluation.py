@@ -108,7 +108,7 @@ def evaluate(
         `systems`: by system, its `Figure`s by metric; beside the `settings` that led to them, among which
         `calibration factor` is what fits this model's end-to-end answers best.
     """
-    encoder = ROMEncoder(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
+    encoder = ROMEncoder.from_model(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
     untuned = load_base(base, dtype) if base is not None else None
     rng = np.random.default_rng(seed)
     gold = read_passages(data / questions_in)
@@ -223,7 +223,7 @@ def load_base(name_or_path: str, dtype: str) -> ROMEncoder:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The base encoder '{name_or_path}' can't be loaded: {error}") from error
     model.to(device=_device(), dtype=getattr(torch, dtype))
-    return ROMEncoder(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
+    return ROMEncoder.from_model(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
 
 
 def markdown_table(systems: Mapping[str, Mapping[str, Figure]]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.passages import COLLECTION, QUESTIONS, answerable_questions, passages_of, sentences_of
 from benchmarks.stores import synthetic
-from benchmarks.stores.passages import COLLECTION, QUESTIONS, answerable_questions, passages_of, sentences_of
 from benchmarks.stores.workload import Workload, is_written, write_workload
 from training.data.jsonl import Passage, Question
 
@@ -88,7 +88,7 @@ def real_workload(folder: Path, data: Path, cache: Path, queries: int, seed: int
         DataError: A data set is missing or damaged.
         CheckpointError: The bundled checkpoint can't be loaded.
     """
-    from benchmarks.stores.embeddings import embed  # noqa: PLC0415 (torch takes seconds to import)
+    from benchmarks.embeddings import embed  # noqa: PLC0415 (torch takes seconds to import)
 
     by_set = passages_of(data, COLLECTION)
     vectors = [embed(name, [passage.text for passage in found], "passages", cache) for name, found in by_set.items()]

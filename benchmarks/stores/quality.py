@@ -12,7 +12,7 @@ from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 from numpy.typing import NDArray
 
-from benchmarks.stores.exact import nearest
+from benchmarks.exact import nearest
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.data.jsonl import Passage, Question

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stores.exact import nearest
-from benchmarks.stores.measures import drop_from_page_cache
+from benchmarks.exact import nearest
+from benchmarks.measures import drop_from_page_cache
 from benchmarks.stores.subjects import load_subject
 from benchmarks.stores.summary import Measured, figures_of
 from benchmarks.stores.worker import RECALL_AT, Job, run_in_process_of_its_own

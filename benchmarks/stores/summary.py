@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.stores.exact import is_exact, recall
-from benchmarks.stores.measures import latency_figures
+from benchmarks.exact import is_exact, recall
+from benchmarks.measures import latency_figures
 from benchmarks.stores.worker import TOP_K
 from benchmarks.stores.workload import CATEGORIES, Workload, category_of, category_of_query
 

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import faiss
 from haystack import Document
 
-from benchmarks.stores.measures import disk_bytes, memory, timed
+from benchmarks.errors import JobError
+from benchmarks.measures import disk_bytes, memory, timed
 from benchmarks.stores.subjects import KeywordSearch, Subject, load_subject
 from benchmarks.stores.workload import Workload, category_of_query
 
@@ -49,10 +50,6 @@ class Job:
     store: str
     batch_size: int = 5000
     query_limit: int | None = None
-
-
-class JobError(RuntimeError):
-    """A measuring process failed; the message holds what it said."""
 
 
 def run_in_process_of_its_own(job: Job) -> dict[str, Any]:

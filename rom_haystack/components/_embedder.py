@@ -9,7 +9,7 @@ from haystack.tracing.tracer import tracer
 from haystack.utils import ComponentDevice, Secret
 from numpy.typing import NDArray
 
-from rom_haystack.components._encoder_user import HUB_TOKEN, EncoderUser, refuse_remote_code
+from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser, refuse_remote_code
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Embedder(EncoderUser):
         config_kwargs: dict[str, Any] | None = None,
         precision: Precision = "float32",
         encode_kwargs: dict[str, Any] | None = None,
-        backend: Literal["torch", "onnx", "openvino"] = "torch",
+        backend: BackendName = "auto",
         revision: str | None = None,
         quantization_ranges: list[list[float]] | None = None,
         max_seq_length: int | None = None,

@@ -5,17 +5,20 @@ import threading
 import weakref
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from haystack import default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
-from haystack.utils.hf import deserialize_hf_model_kwargs, serialize_hf_model_kwargs
 
 from rom_haystack.inference import REGISTRY, EncoderSpec, ROMEncoder
 from rom_haystack.modeling import bundled_checkpoints
 
 #: Default of every `token`, as in the stock components.
 HUB_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
+
+#: Inference engines. `auto` is the fastest faithful one of the machine.
+BackendName = Literal["auto", "torch", "onnx", "openvino"]
+_CPU_ONLY = ("onnx", "openvino")
 
 #: Values of transformers' `device_map` that leave the choice to the machine.
 _AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -36,10 +39,12 @@ class EncoderUser:
         model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`. A `device_map` that names one
             device takes the place of `device`, as in the stock reader.
         tokenizer_kwargs: Options for loading the tokenizer.
-        backend: Inference engine; `torch` is the one there is.
+        backend: Inference engine: `torch`, `onnx` or `openvino`; `auto` picks the fastest faithful one when the model
+            is loaded.
 
     Raises:
-        ValueError: Unknown backend or dtype, or an option that would run code or read pickles from a checkpoint.
+        ValueError: Unknown backend or dtype, a combination of them that there is not, or an option that would run code
+            or read pickles from a checkpoint.
     """
 
     _lock: threading.Lock
@@ -56,7 +61,7 @@ class EncoderUser:
         local_files_only: bool,
         model_kwargs: dict[str, Any] | None,
         tokenizer_kwargs: dict[str, Any] | None,
-        backend: str,
+        backend: BackendName,
     ) -> None:
         self.model = str(model)
         self.device = device
@@ -70,7 +75,8 @@ class EncoderUser:
             refuse_remote_code((options or {}).get("trust_remote_code"))
         if (model_kwargs or {}).get("use_safetensors", True) is False:
             raise ValueError("use_safetensors=False is refused: weights are read from safetensors only, never pickles.")
-        self._spec(device="cpu")  # unknown options fail here, not at the first question
+        # What can't be fails here, not at the first question; but the machine is not looked at yet.
+        self._spec(device=self._torch_device() if backend in _CPU_ONLY else "cpu")
         self._start_cold()
 
     def warm_up(self) -> None:
@@ -95,6 +101,8 @@ class EncoderUser:
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
         parameters = {name: deepcopy(getattr(self, name)) for name in names}
         if parameters["model_kwargs"]:
+            from haystack.utils.hf import serialize_hf_model_kwargs  # noqa: PLC0415 (it imports transformers)
+
             serialize_hf_model_kwargs(parameters["model_kwargs"])
         return default_to_dict(self, **parameters)
 
@@ -103,13 +111,15 @@ class EncoderUser:
         """Build the component from the dictionary that `to_dict` made; `data` stays as it is."""
         data = deepcopy(data)
         if model_kwargs := data.get("init_parameters", {}).get("model_kwargs"):
+            from haystack.utils.hf import deserialize_hf_model_kwargs  # noqa: PLC0415 (it imports transformers)
+
             deserialize_hf_model_kwargs(model_kwargs)
         return default_from_dict(cls, data)
 
     def _warm_encoder(self) -> ROMEncoder:
         with self._lock:
             if self._encoder is None:
-                spec = self._spec(device=self._torch_device(), token=self._hub_token())
+                spec = self._spec(device=self._torch_device(), token=self._hub_token()).resolved()
                 self._encoder = REGISTRY.acquire(spec)
                 self._share = weakref.finalize(self, REGISTRY.release, spec)  # runs once: at close, or with our end
             return self._encoder
@@ -162,6 +172,8 @@ class EncoderUser:
     def _torch_device(self) -> str:
         device_map = (self.model_kwargs or {}).get("device_map")
         name = None if device_map is None else _single_device(device_map)
+        if name is None and self.device is None and self.backend in _CPU_ONLY:
+            return "cpu"
         name = name or ComponentDevice.resolve_device(self.device).to_torch_str()
         return "cuda:0" if name == "cuda" else name  # one name per device, or it would hold the model twice
 

@@ -1,5 +1,7 @@
 """What a question must be."""
 
+from collections.abc import Sequence
+
 
 def check_query(query: object) -> None:
     """Check that a query is text with something in it.
@@ -12,6 +14,19 @@ def check_query(query: object) -> None:
         raise TypeError(f"The query must be a str, not {type(query).__name__}.")
     if not query.strip():
         raise ValueError("The query is empty; ask with at least one word.")
+
+
+def check_queries(queries: Sequence[object]) -> None:
+    """Check that queries come as a list, and each of them.
+
+    Raises:
+        TypeError: They are a single text, or one is no text.
+        ValueError: One is empty or white space only.
+    """
+    if isinstance(queries, str):
+        raise TypeError("Queries must come as a list, found a single str. Wrap it: [query].")
+    for query in queries:
+        check_query(query)
 
 
 def check_top_k(top_k: int | None) -> None:

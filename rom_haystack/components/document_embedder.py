@@ -2,13 +2,13 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from haystack import Document, component
 from haystack.utils import ComponentDevice, Secret
 
 from rom_haystack.components._embedder import Embedder, Precision
-from rom_haystack.components._encoder_user import HUB_TOKEN
+from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 
@@ -82,7 +82,7 @@ class ROMDocumentEmbedder(Embedder):
         config_kwargs: dict[str, Any] | None = None,
         precision: Precision = "float32",
         encode_kwargs: dict[str, Any] | None = None,
-        backend: Literal["torch", "onnx", "openvino"] = "torch",
+        backend: BackendName = "auto",
         revision: str | None = None,
         quantization_ranges: list[list[float]] | None = None,
         max_seq_length: int | None = None,

@@ -4,20 +4,23 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from haystack import Document, ExtractedAnswer, component, logging
 from haystack.tracing.tracer import tracer
 from haystack.utils import ComponentDevice, Secret
 
-from rom_haystack.components._encoder_user import HUB_TOKEN, EncoderUser
-from rom_haystack.components._queries import check_query, check_top_k
+from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
+from rom_haystack.components._queries import check_queries, check_top_k
 from rom_haystack.inference import Answer, ReadingOptions
 from rom_haystack.inference.context import sentence_around, window_around
 from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
+
+#: Whether, and how soon, reading stops once no further document can plausibly change the best answer.
+AdaptiveReading = Literal["off", "cautious", "fast"]
 
 #: Most documents that a warning names.
 _NAMED = 10
@@ -57,17 +60,24 @@ class ROMExtractiveReader(EncoderUser):
             checkpoint on retrieved passages (`python -m training evaluate` prints the best factor).
         overlap_threshold: Of two answers of one document, the lower is dropped if they share more than this fraction
             of either; None keeps both.
-        model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`. A `device_map` that names one
-            device takes the place of `device`.
+        model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`; types are as in `ROMTextEmbedder`,
+            and options other than the type are for torch. A `device_map` that names one device takes the place of
+            `device`.
         max_answer_length: Tokens of the longest answer.
         max_query_length: Tokens of the query that are kept.
         passage_score_weight: Weight of the passage's relevance against the span's own score, from 0 to 1.
         context_window_size: Most characters of an answer's `context`, the answer counted, in whole words, as in
             Haystack 1.x. None for the sentence around the answer.
         tokenizer_kwargs: Options for loading the tokenizer.
-        backend: Inference engine; `torch` is the one there is.
+        backend: Inference engine: `torch`, `onnx` or `openvino`. `auto` picks the fastest one that is installed and
+            faithful on this machine, measured once; where it can't, and on GPUs, that is torch. `ROM_BACKEND` in the
+            environment says what `auto` means.
         revision: Branch, tag or commit of a hub id.
         local_files_only: Never ask the hub.
+        adaptive_reading: `off` reads all documents. `cautious` and `fast` read them in the order given, best retrieved
+            first, and stop once no unread one can plausibly change the best answer; then only the documents that were
+            read have answers. How plausible was measured for the checkpoint, with its default `passage_score_weight`
+            (`python -m training calibrate`).
 
     Raises:
         ValueError: A value is out of range; the message names it.
@@ -94,9 +104,10 @@ class ROMExtractiveReader(EncoderUser):
         passage_score_weight: float = 0.5,
         context_window_size: int | None = None,
         tokenizer_kwargs: dict[str, Any] | None = None,
-        backend: Literal["torch", "onnx", "openvino"] = "torch",
+        backend: BackendName = "auto",
         revision: str | None = None,
         local_files_only: bool = False,
+        adaptive_reading: AdaptiveReading = "off",
     ) -> None:
         # Not super(): the decorator builds the class anew, and super() would still mean the old one.
         EncoderUser.__init__(
@@ -123,10 +134,14 @@ class ROMExtractiveReader(EncoderUser):
         self.max_query_length = max_query_length
         self.passage_score_weight = passage_score_weight
         self.context_window_size = context_window_size
+        self.adaptive_reading = adaptive_reading
         check_top_k(top_k)
         self._reading_options()  # bad values fail here, not at the first question
         if context_window_size is not None and context_window_size < 1:
             raise ValueError(f"context_window_size is {context_window_size}; it must be at least 1, or None.")
+        if adaptive_reading not in get_args(AdaptiveReading):
+            settings = ", ".join(get_args(AdaptiveReading))
+            raise ValueError(f"adaptive_reading is '{adaptive_reading}'; choose one of {settings}.")
 
     @component.output_types(answers=list[ExtractedAnswer])
     def run(
@@ -146,7 +161,7 @@ class ROMExtractiveReader(EncoderUser):
 
         Args:
             query: The question.
-            documents: Where to look. Those without text are skipped, repeated ones read once.
+            documents: Where to look, best retrieved first. Those without text are skipped, repeated ones read once.
             top_k: Here and below, None for the value given at construction; 0 is 0.
             score_threshold: See the class.
             max_seq_length: See the class.
@@ -162,7 +177,8 @@ class ROMExtractiveReader(EncoderUser):
             `meta["answer_page_number"]` is there where the document's meta has a `page_number`.
 
         Raises:
-            ValueError: The query is blank, or a value is out of range.
+            ValueError: The query is blank, a value is out of range, or the checkpoint has no measurements for
+                `adaptive_reading`.
         """
         nested = self.run_batch(
             [query],
@@ -217,7 +233,9 @@ class ROMExtractiveReader(EncoderUser):
         no_answer: bool | None = None,
         **reading: Any,
     ) -> dict[str, list[list[ExtractedAnswer]]]:
-        """Find answers to several queries, each in documents of its own, all read in one stream of batches.
+        """Find answers to several queries, each in documents of its own, all read in one stream.
+
+        With adaptive reading, one query after the other.
 
         Args:
             queries: The questions.
@@ -232,10 +250,10 @@ class ROMExtractiveReader(EncoderUser):
             `answers`: one list per query, as in `run`.
 
         Raises:
-            ValueError: A query is blank, a value is out of range, or there are not as many queries as lists.
+            ValueError: A query is blank, a value is out of range, there are not as many queries as lists, or the
+                checkpoint has no measurements for `adaptive_reading`.
         """
-        for query in queries:
-            check_query(query)
+        check_queries(queries)
         if len(queries) != len(documents):
             raise ValueError(f"{len(queries)} queries for {len(documents)} lists of documents: give as many of both.")
         top_k = self.top_k if top_k is None else top_k
@@ -250,9 +268,9 @@ class ROMExtractiveReader(EncoderUser):
         found = self._read(queries, readable, options)
         nested = []
         for query, group, answers in zip(queries, readable, found, strict=True):
-            ranked = self._rank(query, group, answers, no_answer=no_answer)
-            kept = [answer for answer in ranked if threshold is None or answer.score >= threshold]
-            nested.append([self._complete(answer) for answer in kept[:top_k]])
+            ranked = self._rank(group, answers, no_answer=no_answer)
+            kept = [(answer, document) for answer, document in ranked if threshold is None or answer.score >= threshold]
+            nested.append([self._quote(query, answer, document) for answer, document in kept[:top_k]])
         return {"answers": nested}
 
     def _reading_options(self, **given: Any) -> ReadingOptions:
@@ -273,57 +291,56 @@ class ROMExtractiveReader(EncoderUser):
     def _read(
         self, queries: Sequence[str], documents: Sequence[list[Document]], options: ReadingOptions
     ) -> list[list[list[Answer]]]:
-        """Read all pairs; per query and document, its answers."""
-        pairs = [(query, d.content or "") for query, group in zip(queries, documents, strict=True) for d in group]
+        """Read each query's documents; per query and document, its answers."""
+        texts = [[document.content or "" for document in group] for group in documents]
+        pairs = [(query, text) for query, group in zip(queries, texts, strict=True) for text in group]
         if not pairs:
             return [[] for _ in queries]
         encoder = self._warm_encoder()
         tags = {"rom_haystack.model": self.model, "rom_haystack.pairs": len(pairs)}
         with tracer.trace("rom_haystack.read", tags, tracer.current_span()):
+            if self.adaptive_reading != "off":
+                return [
+                    encoder.read_until_settled(query, group, options, setting=self.adaptive_reading)
+                    for query, group in zip(queries, texts, strict=True)
+                ]
             answers = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
-        return [[next(answers) for _ in group] for group in documents]
+        return [[next(answers) for _ in group] for group in texts]
 
     def _rank(
-        self, query: str, documents: list[Document], found: list[list[Answer]], *, no_answer: bool
-    ) -> list[ExtractedAnswer]:
-        """Bring the answers of all documents, and the no-answer, into one order.
+        self, documents: list[Document], found: list[list[Answer]], *, no_answer: bool
+    ) -> list[tuple[Answer, Document | None]]:
+        """Bring the answers of all documents, and the no-answer (without document), into one order.
 
         Ranked by log-odds, which still differ where probabilities have both rounded to 1.
         """
-        ranked = [
-            (answer.logit, _quote(query, document, answer))
-            for document, answers in zip(documents, found, strict=True)
-            for answer in answers
+        ranked: list[tuple[Answer, Document | None]] = [
+            (answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers
         ]
         if no_answer:
-            best = max((logit for logit, _ in ranked), default=None)
-            score = 1.0 if best is None else sigmoid(-self.calibration_factor * best)
-            ranked.append((0.0 if best is None else -best, ExtractedAnswer(query=query, score=score)))
-        return [answer for _, answer in sorted(ranked, key=lambda pair: -pair[0])]
+            best = max((answer.logit for answer, _ in ranked), default=None)
+            logit, score = (0.0, 1.0) if best is None else (-best, sigmoid(-self.calibration_factor * best))
+            ranked.append((Answer(0, 0, "", logit, score), None))
+        return sorted(ranked, key=lambda pair: -pair[0].logit)
 
-    def _complete(self, answer: ExtractedAnswer) -> ExtractedAnswer:
-        """Add what only the answers that are returned need: context and page number."""
-        if answer.document is None or answer.document_offset is None:
-            return answer
-        text = answer.document.content or ""
-        start, end = answer.document_offset.start, answer.document_offset.end
+    def _quote(self, query: str, answer: Answer, document: Document | None) -> ExtractedAnswer:
+        if document is None:
+            return ExtractedAnswer(query=query, score=answer.score)
+        text = document.content or ""
         if self.context_window_size is None:
-            left, right = sentence_around(text, start, end)
+            left, right = sentence_around(text, answer.start, answer.end)
         else:
-            left, right = window_around(text, start, end, self.context_window_size)
-        document = answer.document
-        return replace(
-            answer,
+            left, right = window_around(text, answer.start, answer.end, self.context_window_size)
+        return ExtractedAnswer(
+            query=query,
+            score=answer.score,
+            data=answer.text,
             document=document if document.embedding is None else replace(document, embedding=None),
             context=text[left:right],
-            context_offset=ExtractedAnswer.Span(start - left, end - left),
-            meta=_page_number(document, start),
+            document_offset=ExtractedAnswer.Span(answer.start, answer.end),
+            context_offset=ExtractedAnswer.Span(answer.start - left, answer.end - left),
+            meta=_page_number(document, answer.start),
         )
-
-
-def _quote(query: str, document: Document, answer: Answer) -> ExtractedAnswer:
-    span = ExtractedAnswer.Span(answer.start, answer.end)
-    return ExtractedAnswer(query=query, data=answer.text, score=answer.score, document=document, document_offset=span)
 
 
 def _page_number(document: Document, start: int) -> dict[str, Any]:

@@ -35,12 +35,16 @@ class ROMTextEmbedder(Embedder):
         trust_remote_code: Must be False; it is here so that pipelines of the stock embedders load.
         local_files_only: Never ask the hub.
         truncate_dim: Keep the first dimensions only.
-        model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`.
+        model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`; types are `float32`, `bfloat16`
+            and `float16` for torch, also `int8` for openvino, `float32` and `int8` for onnx. Options other than the
+            type are for torch.
         tokenizer_kwargs: Options for loading the tokenizer. `model_max_length` is this component's `max_seq_length`.
         config_kwargs: Without effect; a warning says so.
         precision: `float32`, or quantised to `int8`, `uint8`, `binary` or `ubinary`. Always plain floats in a list.
         encode_kwargs: Without effect; a warning says so.
-        backend: Inference engine; `torch` is the one there is.
+        backend: Inference engine: `torch`, `onnx` or `openvino`. `auto` picks the fastest one that is installed and
+            faithful on this machine, measured once; where it can't, and on GPUs, that is torch. `ROM_BACKEND` in the
+            environment says what `auto` means.
         revision: Branch, tag or commit of a hub id.
         quantization_ranges: For `int8` and `uint8`: the least and the greatest value per dimension, `[2, dim]`,
             from a representative sample of embeddings.

@@ -1,4 +1,7 @@
-"""The fast path: shared encoders, batching, reading. Knows nothing of Haystack."""
+"""The fast path: shared encoders, batching, reading. Knows nothing of Haystack.
+
+Importing this package brings in neither torch nor transformers; loading an encoder does, if its engine is torch.
+"""
 
 from rom_haystack.inference.encoder import ROMEncoder
 from rom_haystack.inference.reading import Answer, ReadingOptions

@@ -2,73 +2,114 @@
 
 from __future__ import annotations
 
-import re
-import threading
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
+from rom_haystack.inference.backends.base import Backend, Head, Outputs, TokenIds
 from rom_haystack.inference.batching import length_bucketed_batches
-from rom_haystack.inference.reading import (
-    Answer,
-    ReadingOptions,
-    Window,
-    best_answers,
-    decode_spans,
-    make_answer,
-    splits_word,
-)
-from rom_haystack.modeling import ROMModel
+from rom_haystack.inference.coalescing import Coalescer
+from rom_haystack.inference.facts import ModelFacts, facts_of
+from rom_haystack.inference.reading import Answer, ReadingOptions, ReadWindow, best_answers
+from rom_haystack.inference.spans import decode_spans
+from rom_haystack.inference.stopping import StoppingRule, chosen_rule
+from rom_haystack.inference.tokenization import TextTokenizer
 
-#: Tokens per forward pass, padding counted. Larger batches are no faster on CPUs and only cost memory.
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from rom_haystack.modeling import ROMModel
+
+#: Tokens per call of the backend, padding counted. Larger calls are no faster and only cost memory and patience.
 TOKEN_BUDGET = 8192
 
-Tokens = dict[str, list[int]]
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Token budgets handed over in one go while embedding, after which a progress bar moves.
+_BUDGETS_AT_ONCE = 4
+#: Pairs tokenised and read in one go, which bounds the memory of a long job.
+_PAIRS_AT_ONCE = 1024
+#: Spans decoded per answer that is wanted, as most overlap with better ones.
+_SPANS_PER_ANSWER = 4
 
 
 class ROMEncoder:
     """One model in memory that embeds queries and passages and reads answers; safe to use from several threads.
 
-    Args:
-        model: A ROM model, in evaluation mode and on its device.
-        tokenizer: Its (fast) tokenizer.
-        token_budget: Most tokens per forward pass, padding counted.
+    Threads that use it at the same time share the backend's calls, and get what each would get alone.
 
-    Raises:
-        ValueError: The tokenizer can't tell where tokens stand in the text.
+    Args:
+        backend: The engine with the model in it.
+        tokenizer: The model's tokenizer.
+        facts: The model's facts.
+        stopping: By setting, when adaptive reading may stop. None for a model that was not calibrated for it.
+        token_budget: Most tokens per call of the backend, padding counted.
+
+    Attributes:
+        backend: As given, and so `tokenizer`, `facts` and `stopping`.
     """
 
     def __init__(
-        self, model: ROMModel, tokenizer: PreTrainedTokenizerBase, *, token_budget: int = TOKEN_BUDGET
+        self,
+        backend: Backend,
+        tokenizer: TextTokenizer,
+        facts: ModelFacts,
+        *,
+        stopping: Mapping[str, StoppingRule] | None = None,
+        token_budget: int = TOKEN_BUDGET,
     ) -> None:
+        self.backend = backend
+        self.tokenizer = tokenizer
+        self.facts = facts
+        self.stopping = dict(stopping or {})
+        self._token_budget = token_budget
+        self._coalescer = Coalescer(backend, token_budget=token_budget)
+
+    @classmethod
+    def from_model(
+        cls, model: ROMModel, tokenizer: PreTrainedTokenizerBase, *, token_budget: int = TOKEN_BUDGET
+    ) -> Self:
+        """Run a model in torch.
+
+        Args:
+            model: A ROM model, in evaluation mode and on its device.
+            tokenizer: Its (fast) tokenizer.
+            token_budget: Most tokens per forward pass, padding counted.
+
+        Raises:
+            ValueError: The tokenizer can't tell where tokens stand in the text.
+        """
+        from rom_haystack.inference.backends.pytorch import TorchBackend  # noqa: PLC0415 (it imports torch)
+
         if not tokenizer.is_fast:
             raise ValueError("The checkpoint's tokenizer has no fast version, so answers would have no offsets.")
-        self.model = model
-        self.tokenizer = tokenizer
-        self.token_budget = token_budget
-        self._tokenizer_lock = threading.Lock()  # fast tokenizers keep truncation settings as shared state
-        positions = getattr(model.config.encoder, "max_position_embeddings", None) or tokenizer.model_max_length
-        # RoBERTa and MPNet count positions from padding_idx + 1
-        offset = (model.config.encoder.pad_token_id or 0) + 1 if _counts_from_padding(model) else 0
-        self.max_length = int(positions) - offset
+        facts = facts_of(model, tokenizer)
+        backend = TorchBackend(
+            model, pad_token_id=facts.pad_token_id, max_length=facts.max_length, token_budget=token_budget
+        )
+        return cls(backend, TextTokenizer(tokenizer.backend_tokenizer, facts), facts, token_budget=token_budget)
+
+    @property
+    def backend_name(self) -> str:
+        """Engine and type of its arithmetic, such as `openvino-bfloat16`."""
+        return self.backend.name
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of one input, special tokens counted."""
+        return self.facts.max_length
 
     @property
     def embedding_dim(self) -> int:
         """Width of the embeddings."""
-        return self.model.retrieval_head.dim
+        return self.facts.embedding_dim
 
     @property
     def separator(self) -> str:
         """What stands between title and text in a passage (`title [SEP] text`)."""
-        return title_separator(self.tokenizer)
+        return self.facts.separator
 
     def encode_queries(self, queries: Sequence[str], *, max_length: int = 64, **options: Any) -> NDArray[np.float32]:
         """Embed queries; see `encode_passages` for the options."""
@@ -80,7 +121,7 @@ class ROMEncoder:
         Args:
             passages: Any texts, the empty one included.
             max_length: Tokens per text; what is longer is cut.
-            **options: `batch_size` (most texts per forward pass; None for the token budget alone), `truncate_dim`
+            **options: `batch_size` (most texts per forward pass; None leaves it to the backend), `truncate_dim`
                 (keep the first dimensions), `normalize` (scale to unit length; cosine checkpoints always do),
                 `progress` (show a progress bar).
 
@@ -89,13 +130,14 @@ class ROMEncoder:
 
         Raises:
             TypeError: A passage is not text, or `passages` is a single text.
+            ValueError: A number is out of range; the message names it.
         """
         return self._embed(passages, max_length, **options)
 
     def read(
         self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions | None = None
     ) -> list[list[Answer]]:
-        """Read answers in query-passage pairs, all pairs in one stream of batches.
+        """Read answers in query-passage pairs, all pairs in one stream.
 
         Args:
             queries: One query per pair.
@@ -106,37 +148,72 @@ class ROMEncoder:
             Per pair, its answers, best first; none where the passage has no tokens.
 
         Raises:
-            ValueError: There are not as many queries as passages.
+            ValueError: There are not as many queries as passages, or the model can't read windows of that length.
         """
         options = options or ReadingOptions()
         if len(queries) != len(passages):
             raise ValueError(f"{len(queries)} queries for {len(passages)} passages: pairs need as many of both.")
-        tokens, windows, pairs = self._windows(queries, passages, options)
-        candidates: list[list[Answer]] = [[] for _ in passages]
-        for batch in length_bucketed_batches(
-            [len(t["input_ids"]) for t in tokens], token_budget=self.token_budget, batch_size=options.max_batch_size
-        ):
-            outputs = self._forward([tokens[i] for i in batch], "reading")
-            start_logits, end_logits, relevance = (
-                outputs[name].float().cpu().numpy() for name in ("start_logits", "end_logits", "relevance_logits")
-            )
-            for row, index in enumerate(batch):
-                spans = decode_spans(
-                    start_logits[row],
-                    end_logits[row],
-                    windows[index],
-                    max_answer_length=options.max_answer_length,
-                    count=4 * options.answers_per_seq,  # overlap removal drops most of them
-                )
-                passage = passages[pairs[index]]
-                answers = (make_answer(passage, windows[index], s, float(relevance[row]), options) for s in spans)
-                candidates[pairs[index]] += [answer for answer in answers if answer is not None]
-        return [best_answers(found, options) for found in candidates]
+        self._check_length(options.max_seq_length)
+        answers: list[list[Answer]] = []
+        for start in range(0, len(passages), _PAIRS_AT_ONCE):
+            piece = slice(start, start + _PAIRS_AT_ONCE)
+            answers += self._read(queries[piece], passages[piece], options)
+        return answers
+
+    def read_in_turn(
+        self, query: str, passages: Sequence[str], options: ReadingOptions | None = None, *, group_size: int = 2
+    ) -> Iterator[list[list[Answer]]]:
+        """Read passages in their order, a few at a time, and give the answers of each group as soon as it is read.
+
+        Args:
+            query: The query.
+            passages: As in `read`.
+            options: As in `read`.
+            group_size: Passages per group.
+
+        Returns:
+            Group by group, each passage's answers. Groups that are not asked for are not read.
+
+        Raises:
+            ValueError: `group_size` is below 1.
+        """
+        if group_size < 1:
+            raise ValueError(f"group_size is {group_size}; it must be at least 1.")
+        groups = (passages[start : start + group_size] for start in range(0, len(passages), group_size))
+        return (self.read([query] * len(group), group, options) for group in groups)
+
+    def read_until_settled(
+        self, query: str, passages: Sequence[str], options: ReadingOptions | None = None, *, setting: str
+    ) -> list[list[Answer]]:
+        """Read passages in their order until no unread one can plausibly change the best answer.
+
+        Args:
+            query: The query.
+            passages: As in `read`, best first as they were retrieved.
+            options: As in `read`.
+            setting: `off` reads all; `cautious` or `fast` stops by that setting of `stopping`.
+
+        Returns:
+            As `read` returns it; passages that were not read have no answers.
+
+        Raises:
+            ValueError: The model was not calibrated for the setting, or not with this `passage_score_weight`.
+        """
+        options = options or ReadingOptions()
+        rule = chosen_rule(self.stopping, setting, passage_score_weight=options.passage_score_weight)
+        if rule is None:
+            return self.read([query] * len(passages), passages, options)
+        found: list[list[Answer]] = []
+        for group in self.read_in_turn(query, passages, options):
+            found += group
+            best = max((answers[0].logit for answers in found if answers), default=-math.inf)
+            if rule.settled(len(found), len(passages), best):
+                break
+        return found + [[] for _ in passages[len(found) :]]
 
     def clip_query(self, query: str, max_length: int) -> str:
         """Cut a query after at most `max_length` tokens."""
-        with self._tokenizer_lock:
-            return clip_to_tokens(self.tokenizer, query, max_length)
+        return self.tokenizer.clip_query(query, max_length)
 
     def _embed(
         self,
@@ -149,79 +226,52 @@ class ROMEncoder:
         progress: bool = False,
     ) -> NDArray[np.float32]:
         self._check_length(max_length)
-        dim = self.embedding_dim
-        if truncate_dim is not None and not 1 <= truncate_dim <= dim:
-            raise ValueError(
-                f"truncate_dim is {truncate_dim}; this checkpoint's embeddings have 1 to {dim} dimensions."
-            )
-        if isinstance(texts, str):
-            raise TypeError("Texts to embed must come as a list, found a single str. Wrap it: [text].")
-        wrong = next((type(text) for text in texts if not isinstance(text, str)), None)
-        if wrong:
-            raise TypeError(f"Texts to embed must be str, found {wrong}.")
-        embeddings = np.zeros((len(texts), dim), dtype=np.float32)
-        if not len(texts):
-            return embeddings[:, :truncate_dim]
-        with self._tokenizer_lock:
-            encoded = self.tokenizer(
-                [_tokenizable(text) for text in texts], truncation=True, max_length=max_length, verbose=False
-            )
-        tokens = [{name: encoded[name][i] for name in self._inputs(encoded)} for i in range(len(texts))]
-        batches = length_bucketed_batches(
-            [len(t["input_ids"]) for t in tokens], token_budget=self.token_budget, batch_size=batch_size
-        )
+        self._check_embedding(batch_size, truncate_dim)
+        _check_texts(texts)
+        tokens = self.tokenizer.singles(texts, max_length)
+        embeddings = np.zeros((len(texts), self.embedding_dim), dtype=np.float32)
+        budget = _BUDGETS_AT_ONCE * self._token_budget
         with tqdm(total=len(texts), desc="Embedding", unit="text", disable=not progress) as bar:
-            for batch in batches:
-                outputs = self._forward([tokens[i] for i in batch], "retrieval")
-                embeddings[batch] = outputs["embedding"].float().cpu().numpy()
-                bar.update(len(batch))
+            for piece in length_bucketed_batches([len(ids) for ids in tokens], token_budget=budget):
+                outputs = self._coalescer.run([tokens[i] for i in piece], "retrieval", batch_size=batch_size)
+                embeddings[piece] = [output["embedding"] for output in outputs]
+                bar.update(len(piece))
         embeddings = embeddings[:, :truncate_dim]
-        if normalize or (truncate_dim and self.model.retrieval_head.similarity == "cosine"):
+        if normalize or (truncate_dim and self.facts.similarity == "cosine"):
             embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         return embeddings
 
-    def _windows(
-        self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions
-    ) -> tuple[list[Tokens], list[Window], list[int]]:
-        self._check_length(options.max_seq_length)
-        readable = [i for i, passage in enumerate(passages) if passage.strip()]
-        if not readable:
-            return [], [], []
-        clipped = {query: self.clip_query(_tokenizable(query), options.max_query_length) for query in set(queries)}
-        with self._tokenizer_lock:
-            encoded = self.tokenizer(
-                [clipped[queries[i]] for i in readable],
-                [_tokenizable(passages[i]) for i in readable],
-                truncation="only_second",
-                max_length=options.max_seq_length,
-                stride=options.stride,
-                return_overflowing_tokens=True,
-                return_offsets_mapping=True,
-                verbose=False,
-            )
-        names = self._inputs(encoded)
-        count = len(encoded["input_ids"])
-        tokens = [{name: encoded[name][w] for name in names} for w in range(count)]
-        pairs = [readable[i] for i in encoded["overflow_to_sample_mapping"]]
-        windows = [_window(encoded.encodings[w], passages[pairs[w]]) for w in range(count)]
-        return tokens, windows, pairs
-
-    @torch.inference_mode()
-    def _forward(self, batch: list[Tokens], head: str) -> dict[str, Tensor]:
-        longest = max(len(tokens["input_ids"]) for tokens in batch)
-        padding = {"input_ids": self.tokenizer.pad_token_id or 0}
-        inputs = {
-            name: torch.tensor([t[name] + [padding.get(name, 0)] * (longest - len(t[name])) for t in batch])
-            for name in batch[0]
-        }
-        outputs: dict[str, Tensor] = self.model(
-            **{name: tensor.to(self.model.device) for name, tensor in inputs.items()}, head=head
+    def _read(self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions) -> list[list[Answer]]:
+        pairs = self.tokenizer.pairs(
+            queries,
+            passages,
+            max_seq_length=options.max_seq_length,
+            stride=options.stride,
+            max_query_length=options.max_query_length,
         )
-        return outputs
+        outputs = self._run(pairs.tokens, "reading", batch_size=options.max_batch_size)
+        spans = decode_spans(
+            [output["start_logits"] for output in outputs],
+            [output["end_logits"] for output in outputs],
+            pairs.windows,
+            max_answer_length=options.max_answer_length,
+            count=_SPANS_PER_ANSWER * options.answers_per_seq,
+        )
+        read: list[list[ReadWindow]] = [[] for _ in passages]
+        for owner, window, found, output in zip(pairs.owners, pairs.windows, spans, outputs, strict=True):
+            read[owner].append(ReadWindow(window, found, float(output["relevance_logits"])))
+        return [
+            best_answers(passage, windows, options) if windows else []
+            for passage, windows in zip(passages, read, strict=True)
+        ]
 
-    def _inputs(self, encoded: Any) -> list[str]:
-        wanted = ("input_ids", "attention_mask", "token_type_ids")
-        return [name for name in wanted if name in encoded]
+    def _run(self, inputs: Sequence[TokenIds], head: Head, *, batch_size: int | None) -> list[Outputs]:
+        """Run the inputs longest first, which is fastest; give the outputs in the inputs' order."""
+        order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
+        outputs = dict(
+            zip(order, self._coalescer.run([inputs[i] for i in order], head, batch_size=batch_size), strict=True)
+        )
+        return [outputs[i] for i in range(len(inputs))]
 
     def _check_length(self, length: int) -> None:
         if not 1 < length <= self.max_length:
@@ -229,39 +279,19 @@ class ROMEncoder:
                 f"A length of {length} tokens was asked for; this checkpoint takes 2 to {self.max_length}."
             )
 
-
-def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
-    """Cut a text after at most `limit` tokens, never inside a character (byte-level tokens may end there)."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    offsets, kept = encoded["offset_mapping"], limit
-    if len(offsets) <= limit:
-        return text
-    while kept and offsets[kept - 1][1] > offsets[kept][0]:
-        kept -= 1
-    return text[: offsets[kept - 1][1]] if kept else ""
+    def _check_embedding(self, batch_size: int | None, truncate_dim: int | None) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        if truncate_dim is not None and not 1 <= truncate_dim <= self.embedding_dim:
+            raise ValueError(
+                f"truncate_dim is {truncate_dim}; this checkpoint's embeddings have 1 to {self.embedding_dim} "
+                "dimensions."
+            )
 
 
-def title_separator(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what stands between title and text: the tokenizer's own separator, else a blank."""
-    return f" {tokenizer.sep_token} " if tokenizer.sep_token else " "
-
-
-def _tokenizable(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer takes, one for one, so that offsets stay true."""
-    return _SURROGATE.sub("\ufffd", text)
-
-
-def _window(encoding: Any, passage: str) -> Window:
-    """Mark the passage's tokens, and among them those that begin and end words."""
-    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    inside = np.array([sequence == 1 for sequence in encoding.sequence_ids], dtype=np.bool_)
-    inside &= offsets[:, 0] < offsets[:, 1]
-    may_start, may_end = inside.copy(), inside.copy()
-    for token in np.flatnonzero(inside):
-        may_start[token] = not splits_word(passage, int(offsets[token, 0]))
-        may_end[token] = not splits_word(passage, int(offsets[token, 1]))
-    return Window(offsets, may_start, may_end)
-
-
-def _counts_from_padding(model: ROMModel) -> bool:
-    return model.config.encoder.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"}
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise TypeError("Texts to embed must come as a list, found a single str. Wrap it: [text].")
+    wrong = next((type(text) for text in texts if not isinstance(text, str)), None)
+    if wrong:
+        raise TypeError(f"Texts to embed must be str, found {wrong}.")

@@ -1,27 +1,20 @@
-"""From reading logits to ranked answers with exact character offsets.
+"""From decoded spans to ranked answers with exact character offsets.
 
-Nothing here knows the model: windows come in with their logits, answers go out. Every answer obeys the offset law
+Nothing here knows the model: windows come in with their spans, answers go out. Every answer obeys the offset law
 `passage[answer.start:answer.end] == answer.text`.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-#: Scripts written without blanks between words: Thai, Lao, Burmese, Khmer, kana and Chinese characters.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-_JOINER = "\u200d"
-#: Besides combining marks, what belongs to the character before it: the joiner and the skin tones of emoji.
-_MODIFIERS = frozenset(_JOINER + "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+from rom_haystack.inference.quotes import quote_bounds
+from rom_haystack.inference.spans import Spans
+from rom_haystack.inference.tokenization import Window
 
 
 @dataclass(frozen=True)
@@ -96,113 +89,40 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Window:
-    """One window of a tokenised pair: where its tokens stand in the passage.
+class ReadWindow:
+    """One window of a passage, read.
 
     Attributes:
-        offsets: `[length, 2]` character offsets of each token.
-        may_start: `[length]`, whether an answer may begin at the token.
-        may_end: `[length]`, whether an answer may end at the token.
+        window: Where its tokens stand in the passage.
+        spans: Its best spans.
+        relevance: Log-odds that it answers the query at all.
     """
 
-    offsets: NDArray[np.int64]
-    may_start: NDArray[np.bool_]
-    may_end: NDArray[np.bool_]
+    window: Window
+    spans: Spans
+    relevance: float
 
 
-@dataclass(frozen=True)
-class Span:
-    """A decoded span in token positions, with its score: log-odds of the span against the null position."""
+def best_answers(passage: str, windows: Sequence[ReadWindow], options: ReadingOptions) -> list[Answer]:
+    """Turn the spans of one passage into answers, best first, until there are `answers_per_seq`.
 
-    first: int
-    last: int
-    score: float
-
-
-def decode_spans(
-    start_logits: NDArray[np.float32],
-    end_logits: NDArray[np.float32],
-    window: Window,
-    *,
-    max_answer_length: int,
-    count: int,
-) -> list[Span]:
-    """Find a window's best spans.
-
-    Scores only the band of spans up to `max_answer_length` tokens, not every pair of positions. A span's score is the
-    mean of its start and end log-odds against position 0, the null position.
+    Spans are completed to whole characters and trimmed of outer white space. Of overlapping ones the best is kept.
 
     Args:
-        start_logits: `[length]`.
-        end_logits: `[length]`.
-        window: Which tokens may start and end answers.
-        max_answer_length: Tokens of the longest span.
-        count: Most spans to return.
-
-    Returns:
-        Spans, best first.
+        passage: The text.
+        windows: All windows of the passage, at least one.
+        options: How to score and how many to keep.
     """
-    length = len(window.may_start)
-    reach = min(max_answer_length, length)
-    starts = np.where(window.may_start, start_logits[:length], -np.inf)
-    ends = np.full(length + reach - 1, -np.inf)
-    ends[:length] = np.where(window.may_end, end_logits[:length], -np.inf)
-    band = starts[:, None] + np.lib.stride_tricks.sliding_window_view(ends, reach)
-    scores = band.ravel()
-    count = min(count, scores.size)
-    best = np.argpartition(-scores, count - 1)[:count]
-    best = best[np.argsort(-scores[best], kind="stable")]
-    null = float(start_logits[0]) + float(end_logits[0])
-    spans = []
-    for index in best:
-        if not math.isfinite(scores[index]):
-            break
-        first, distance = divmod(int(index), reach)
-        spans.append(Span(first, first + distance, (float(scores[index]) - null) / 2))
-    return spans
-
-
-def make_answer(passage: str, window: Window, span: Span, relevance: float, options: ReadingOptions) -> Answer | None:
-    """Turn a span into an answer, or None where the span holds nothing but space.
-
-    The span is trimmed of outer white space and completed to whole characters (a combining mark stays with its base).
-    """
-    start, end = int(window.offsets[span.first, 0]), int(window.offsets[span.last, 1])
-    while _splits_character(passage, start):
-        start -= 1
-    while _splits_character(passage, end):
-        end += 1
-    while start < end and passage[start].isspace():
-        start += 1
-    while start < end and passage[end - 1].isspace():
-        end -= 1
-    if start >= end:
-        return None
-    weight = options.passage_score_weight
-    logit = (1 - weight) * span.score + weight * relevance
-    return Answer(start, end, passage[start:end], logit, sigmoid(options.calibration_factor * logit))
-
-
-def best_answers(answers: Sequence[Answer], options: ReadingOptions) -> list[Answer]:
-    """Rank the answers of one passage, drop overlapping ones and keep `answers_per_seq`."""
-    kept: list[Answer] = []
-    for answer in sorted(answers, key=lambda a: (-a.logit, a.start, a.end)):
+    kept: list[tuple[int, int]] = []
+    answers = []
+    for logit, start, end in _candidates(passage, windows, options.passage_score_weight):
         if len(kept) == options.answers_per_seq:
             break
-        if not any(_clashes(answer, other, options.overlap_threshold) for other in kept):
-            kept.append(answer)
-    return kept
-
-
-def splits_word(text: str, position: int) -> bool:
-    """Tell whether a cut at `position` would part a word; in scripts without blanks every character may stand alone.
-
-    Decided by the text, since tokenizers differ in what they call a word (SentencePiece counts punctuation in).
-    """
-    if not 0 < position < len(text):
-        return False
-    before, after = text[position - 1], text[position]
-    return _in_word(before) and _in_word(after) and not (_UNSPACED.match(before) or _UNSPACED.match(after))
+        if start < end and not _clashes(start, end, kept, options.overlap_threshold):
+            kept.append((start, end))
+            score = sigmoid(options.calibration_factor * logit)
+            answers.append(Answer(start, end, passage[start:end], logit, score))
+    return answers
 
 
 def sigmoid(logit: float) -> float:
@@ -210,22 +130,24 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else 1 - 1 / (1 + math.exp(logit))
 
 
-def _clashes(answer: Answer, other: Answer, threshold: float | None) -> bool:
-    if (answer.start, answer.end) == (other.start, other.end):
-        return True  # the same span, seen in two windows
-    if threshold is None:
-        return False
-    shared = min(answer.end, other.end) - max(answer.start, other.start)
-    return shared > threshold * min(answer.end - answer.start, other.end - other.start) and shared > 0
+def _candidates(passage: str, windows: Sequence[ReadWindow], weight: float) -> Iterator[tuple[float, int, int]]:
+    """Give all spans as log-odds, start and end, best first and of equals the earlier; one of mere space is empty."""
+    logits = np.concatenate([(1 - weight) * read.spans.score + weight * read.relevance for read in windows])
+    starts = np.concatenate([read.window.offsets[read.spans.first, 0] for read in windows])
+    ends = np.concatenate([read.window.offsets[read.spans.last, 1] for read in windows])
+    starts, ends = quote_bounds(passage, starts, ends)
+    order = np.lexsort((ends, starts, -logits))
+    return zip(logits[order].tolist(), starts[order].tolist(), ends[order].tolist(), strict=True)
 
 
-def _in_word(character: str) -> bool:
-    return character.isalnum() or unicodedata.category(character).startswith("M")
-
-
-def _splits_character(text: str, position: int) -> bool:
-    """Tell whether a cut at `position` would part what is read as one character."""
-    if not 0 < position < len(text):
-        return False
-    before, after = text[position - 1], text[position]
-    return before == _JOINER or after in _MODIFIERS or unicodedata.category(after).startswith("M")
+def _clashes(start: int, end: int, kept: Sequence[tuple[int, int]], threshold: float | None) -> bool:
+    """Tell whether a span is, or shares too much with, one that is kept."""
+    for other_start, other_end in kept:
+        if start >= other_end or other_start >= end:
+            continue
+        if (start, end) == (other_start, other_end):
+            return True  # seen in two windows
+        shared = min(end, other_end) - max(start, other_start)
+        if threshold is not None and shared > threshold * min(end - start, other_end - other_start):
+            return True
+    return False

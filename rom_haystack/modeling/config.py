@@ -6,8 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-#: Version of the checkpoint layout this code writes, and the newest it reads.
-FORMAT_VERSION = 1
+from rom_haystack.modeling.places import FORMAT_VERSION, MODEL_TYPE
 
 DEFAULT_HEADS: dict[str, dict[str, Any]] = {"retrieval": {"pooling": "mean"}, "reading": {}}
 
@@ -25,7 +24,7 @@ class ROMConfig(PretrainedConfig):
         format_version: Layout version of the checkpoint that this configuration was read from.
     """
 
-    model_type = "rom"
+    model_type = MODEL_TYPE
     has_no_defaults_at_init = False
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012 (transformers hands attn_implementation on to these)
 

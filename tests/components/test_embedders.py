@@ -156,7 +156,10 @@ class TestParameters:
             ({"batch_size": 0}, "batch_size is 0"),
             ({"truncate_dim": 0}, "truncate_dim is 0"),
             ({"max_seq_length": 0}, "max_seq_length is 0"),
-            ({"backend": "onnx"}, "onnx"),
+            ({"backend": "jax"}, "choose auto, torch, onnx, openvino"),
+            ({"backend": "onnx", "model_kwargs": {"dtype": "bfloat16"}}, "choose float32, int8"),
+            ({"backend": "openvino", "model_kwargs": {"attn_implementation": "eager"}}, "attn_implementation"),
+            ({"backend": "openvino", "model_kwargs": {"device_map": "cuda:1"}}, "not on 'cuda:1'"),
             ({"model_kwargs": {"dtype": "float8"}}, "float8"),
             ({"model_kwargs": {"quantization_config": object()}}, "plain values"),
             ({"trust_remote_code": True}, "trust_remote_code"),
@@ -184,7 +187,7 @@ class TestParameters:
     def test_dtype(self, make, cls, key, dtype):
         embedder = make(cls, model_kwargs={key: dtype})
         embed(embedder, "a river")
-        assert embedder._encoder.model.dtype == torch.bfloat16
+        assert embedder._encoder.backend.model.dtype == torch.bfloat16
 
     def test_to_dict_leaves_model_kwargs_alone(self, make, cls):
         embedder = make(cls, model_kwargs={"dtype": torch.bfloat16})

@@ -12,6 +12,7 @@ from haystack.utils import ComponentDevice
 from rom_haystack.components import ROMExtractiveReader
 from rom_haystack.inference import Answer
 from rom_haystack.inference.reading import sigmoid
+from rom_haystack.inference.stopping import StoppingRule
 
 CPU = ComponentDevice.from_str("cpu")
 QUERY = "Who found radium?"
@@ -140,7 +141,8 @@ class TestOptions:
             {"max_batch_size": 0},
             {"context_window_size": 0},
             {"model_kwargs": {"trust_remote_code": True}},
-            {"backend": "onnx"},
+            {"backend": "tensorflow"},
+            {"adaptive_reading": "slow"},
         ],
     )
     def test_bad_values_fail_at_construction(self, tiny_checkpoint, wrong):
@@ -157,6 +159,83 @@ class TestOptions:
     def test_blank_query(self, reader, blank):
         with pytest.raises(ValueError, match="query is empty"):
             reader.run(blank, PASSAGES)
+
+    def test_a_single_query_where_a_list_is_due(self, reader):
+        with pytest.raises(TypeError, match="found a single str"):
+            reader.run_batch("Who?", [PASSAGES] * 4)
+
+
+class TestAdaptiveReading:
+    @pytest.fixture
+    def adaptive(self, fresh_checkpoint):
+        def make(**options):
+            reader = ROMExtractiveReader(model=fresh_checkpoint, device=CPU, overlap_threshold=None, **options)
+            reader.warm_up()
+            reader._encoder.stopping["cautious"] = StoppingRule(1e9, 0.0)  # never stops
+            reader._encoder.stopping["fast"] = StoppingRule(-1e9, 0.0)  # stops at once
+            readers.append(reader)
+            return reader
+
+        readers = []
+        yield make
+        for reader in readers:
+            reader.close()
+
+    @staticmethod
+    def read(answers):
+        return {answer.document.id for answer in answers if answer.document}
+
+    def test_off_reads_every_document_in_one_stream(self, adaptive, documents):
+        answers = adaptive().run(QUERY, documents, top_k=1000)["answers"]
+        assert self.read(answers) == {document.id for document in documents}
+
+    def test_reads_in_the_order_given_until_settled(self, adaptive, documents):
+        reader = adaptive(adaptive_reading="fast")
+        for group in (documents, documents[::-1]):
+            answers = reader.run(QUERY, group, top_k=1000)["answers"]
+            assert self.read(answers) == {document.id for document in group[:2]}
+            alone = reader.run(QUERY, group[:2], top_k=1000)["answers"]
+            assert [(a.data, a.score) for a in answers] == [(a.data, a.score) for a in alone]
+
+    def test_what_is_never_settled_is_read_whole(self, adaptive, documents):
+        found, expected = (
+            {
+                (a.document and a.document.id, a.data, a.context): a.score
+                for a in reader.run(QUERY, documents)["answers"]
+            }
+            for reader in (adaptive(adaptive_reading="cautious"), adaptive())
+        )
+        assert found == pytest.approx(expected, abs=1e-5)
+
+    def test_each_query_of_a_batch_by_itself(self, adaptive, documents):
+        reader = adaptive(adaptive_reading="fast")
+        first, nothing, second = reader.run_batch(
+            [QUERY, "What?", "Where?"], [documents, [], documents[::-1]], top_k=1000
+        )["answers"]
+        assert self.read(first) == {document.id for document in documents[:2]}
+        assert self.read(second) == {document.id for document in documents[1:]}
+        assert [a.data for a in nothing] == [None]
+
+    def test_blank_documents_do_not_count(self, adaptive, documents):
+        group = [Document(content=" "), *documents]
+        answers = adaptive(adaptive_reading="fast").run(QUERY, group, top_k=1000)["answers"]
+        assert self.read(answers) == {document.id for document in documents[:2]}
+
+    def test_a_checkpoint_without_measurements(self, reader, documents):
+        reader.adaptive_reading = "fast"
+        with pytest.raises(ValueError, match=r"adaptive_reading is 'fast'.*python -m training calibrate"):
+            reader.run(QUERY, documents)
+
+    def test_another_weight_than_was_measured_with(self, adaptive, documents):
+        reader = adaptive(adaptive_reading="fast", passage_score_weight=0.25)
+        with pytest.raises(ValueError, match=r"passage_score_weight is 0\.25"):
+            reader.run(QUERY, documents)
+
+    def test_round_trip(self, tiny_checkpoint):
+        reader = ROMExtractiveReader(model=tiny_checkpoint, adaptive_reading="cautious")
+        data = reader.to_dict()
+        assert data["init_parameters"]["adaptive_reading"] == "cautious"
+        assert ROMExtractiveReader.from_dict(data).adaptive_reading == "cautious"
 
 
 class TestInputs:
@@ -253,7 +332,7 @@ class TestModel:
     def test_segments_reach_the_model(self, reader, documents):
         reader.warm_up()
         seen = []
-        hook = reader._encoder.model.encoder.register_forward_pre_hook(
+        hook = reader._encoder.backend.model.encoder.register_forward_pre_hook(
             lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True
         )
         try:
@@ -274,15 +353,17 @@ class TestModel:
 
     def test_the_null_position_decides_on_no_answer(self, reader, documents, monkeypatch):
         reader.warm_up()
-        forward = reader._encoder._forward
+        backend = reader._encoder.backend
+        run = backend.run
 
-        def favour_null(batch, head):
-            outputs = {name: logits.clone() for name, logits in forward(batch, head).items()}
-            outputs["start_logits"][:, 0] += 100
-            outputs["end_logits"][:, 0] += 100
+        def favour_null(inputs, head, **options):
+            outputs = run(inputs, head, **options)
+            for output in outputs:
+                output["start_logits"][0] += 100
+                output["end_logits"][0] += 100
             return outputs
 
-        monkeypatch.setattr(reader._encoder, "_forward", favour_null)
+        monkeypatch.setattr(backend, "run", favour_null)
         reader.calibration_factor = 1.0
         answers = reader.run(QUERY, documents)["answers"]
         assert answers[0].data is None
@@ -335,9 +416,15 @@ class TestModel:
     def test_eight_threads_agree(self, fresh_checkpoint, documents):
         reader = ROMExtractiveReader(model=fresh_checkpoint, device=CPU)
         queries = [f"What of {word}?" for word in ("radium", "Everest", "the Nile", "Egypt")]
+
+        def scores(query):
+            answers = reader.run(query, documents)["answers"]
+            return {(a.query, a.data, a.document and a.document.id): a.score for a in answers}
+
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda query: reader.run(query, documents), queries * 4))
-        assert found == [reader.run(query, documents) for query in queries] * 4
+            found = list(pool.map(scores, queries * 4))
+        for query, got in zip(queries * 4, found, strict=True):
+            assert got == pytest.approx(scores(query), abs=1e-5)
         reader.close()
 
     async def test_in_a_pipeline_sync_and_async(self, reader, documents):

@@ -36,15 +36,15 @@ def test_all_components_hold_one_model_and_the_last_close_frees_it(fresh_checkpo
         user.warm_up()  # takes no second share
     holders = [text, documents, reader, retriever.text_embedder]
     assert all(holder._encoder is text._encoder for holder in holders)
-    weights = {p.data_ptr(): p.numel() for holder in holders for p in holder._encoder.model.parameters()}
-    assert sum(weights.values()) == text._encoder.model.parameter_counts()["total"]
+    weights = {p.data_ptr(): p.numel() for holder in holders for p in holder._encoder.backend.model.parameters()}
+    assert sum(weights.values()) == text._encoder.backend.model.parameter_counts()["total"]
     spec = text._spec(device="cpu")
     assert REGISTRY.users(spec) == 4
 
     store.write_documents(documents.run([Document(content="The Nile flows north.")])["documents"])
     assert reader.run("Where?", retriever.run("Where?")["documents"])["answers"]
 
-    freed = weakref.ref(text._encoder.model)
+    freed = weakref.ref(text._encoder.backend.model)
     for left, user in zip((3, 2, 1), users, strict=False):
         user.close()
         user.close()  # gives no second share back
@@ -122,6 +122,24 @@ def test_another_dtype_is_another_model(fresh_checkpoint):
     assert full._encoder is not half._encoder
     full.close()
     half.close()
+
+
+def test_to_dict_keeps_the_engine_that_was_asked_for(fresh_checkpoint):
+    embedder = ROMTextEmbedder(model=str(fresh_checkpoint), device=CPU)
+    embedder.warm_up()
+    assert embedder._encoder.backend_name == "torch-float32"
+    data = embedder.to_dict()
+    assert data["init_parameters"]["backend"] == "auto"
+    assert ROMTextEmbedder.from_dict(data).to_dict() == data
+    embedder.close()
+
+
+def test_int8_round_trips(tiny_checkpoint):
+    reader = ROMExtractiveReader(model=str(tiny_checkpoint), backend="openvino", model_kwargs={"dtype": "int8"})
+    data = reader.to_dict()
+    assert data["init_parameters"]["backend"] == "openvino"
+    assert data["init_parameters"]["model_kwargs"] == {"dtype": "int8"}
+    assert ROMExtractiveReader.from_dict(data).to_dict() == data
 
 
 def test_a_missing_checkpoint_fails_at_warm_up_and_leaves_no_share(tmp_path):
@@ -207,6 +225,24 @@ class TestDevice:
     def test_device_map_names_one_device(self, tiny_checkpoint, device_map, expected):
         reader = ROMExtractiveReader(model=tiny_checkpoint, model_kwargs={"device_map": device_map})
         assert reader._torch_device() == expected
+
+    @pytest.mark.parametrize("backend", ["onnx", "openvino"])
+    @pytest.mark.parametrize("options", [{}, {"model_kwargs": {"device_map": "auto"}}, {"device": CPU}])
+    def test_engines_for_graphs_stay_on_the_cpu_of_a_machine_with_a_gpu(
+        self, tiny_checkpoint, monkeypatch, backend, options
+    ):
+        resolve = ComponentDevice.resolve_device
+        monkeypatch.setattr(
+            ComponentDevice, "resolve_device", lambda device=None: resolve(device or ComponentDevice.from_str("cuda:0"))
+        )
+        reader = ROMExtractiveReader(model=tiny_checkpoint, backend=backend, **options)
+        assert reader._torch_device() == "cpu"
+        assert ROMExtractiveReader(model=tiny_checkpoint)._torch_device() == "cuda:0"
+
+    @pytest.mark.parametrize("backend", ["onnx", "openvino"])
+    def test_a_device_that_an_engine_can_not_use_fails_at_construction(self, tiny_checkpoint, backend):
+        with pytest.raises(ValueError, match=f"Backend '{backend}' runs on the CPU, not on 'cuda:0'"):
+            ROMTextEmbedder(model=str(tiny_checkpoint), backend=backend, device=ComponentDevice.from_str("cuda:0"))
 
     def test_an_automatic_device_map_is_the_component_device(self, tiny_checkpoint):
         reader = ROMExtractiveReader(model=tiny_checkpoint, device=CPU, model_kwargs={"device_map": "auto"})

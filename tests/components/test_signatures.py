@@ -15,12 +15,17 @@ from haystack_integrations.components.readers.transformers import TransformersEx
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
 
 OUR_MODEL = "the model is ours"
+FASTEST = "the machine's fastest faithful engine, not torch"
 PAIRS = [
-    (ROMTextEmbedder, SentenceTransformersTextEmbedder, {"model": OUR_MODEL}),
+    (ROMTextEmbedder, SentenceTransformersTextEmbedder, {"model": OUR_MODEL, "backend": FASTEST}),
     (
         ROMDocumentEmbedder,
         SentenceTransformersDocumentEmbedder,
-        {"model": OUR_MODEL, "embedding_separator": "None is the separator token that ROM was trained with"},
+        {
+            "model": OUR_MODEL,
+            "backend": FASTEST,
+            "embedding_separator": "None is the separator token that ROM was trained with",
+        },
     ),
     (
         ROMExtractiveReader,

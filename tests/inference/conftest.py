@@ -24,4 +24,4 @@ def byte_encoder(byte_tokenizer) -> ROMEncoder:
         initializer_range=0.2,
     )
     torch.manual_seed(11)
-    return ROMEncoder(ROMModel(ROMConfig(encoder=config)).eval(), byte_tokenizer)
+    return ROMEncoder.from_model(ROMModel(ROMConfig(encoder=config)).eval(), byte_tokenizer)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from rom_haystack.inference import ReadingOptions, ROMEncoder
-from rom_haystack.inference.batching import length_bucketed_batches
+from rom_haystack.inference import encoder as encoder_module
 from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import ROMConfig, ROMModel
 
@@ -31,7 +31,7 @@ SMALL = {"max_seq_length": 40, "stride": 8, "max_query_length": 12}
 
 def encoder_of(family, heads=None):
     torch.manual_seed(11)
-    return ROMEncoder(ROMModel(ROMConfig(encoder=family.config, heads=heads)).eval(), family.tokenizer)
+    return ROMEncoder.from_model(ROMModel(ROMConfig(encoder=family.config, heads=heads)).eval(), family.tokenizer)
 
 
 def spans(answers):
@@ -61,8 +61,8 @@ class TestEmbedding:
         expected = tiny_encoder.encode_passages(TEXTS)
         np.testing.assert_allclose(tiny_encoder.encode_passages(TEXTS, batch_size=batch_size), expected, atol=1e-5)
 
-    def test_token_budget_changes_nothing(self, tiny_encoder):
-        frugal = ROMEncoder(tiny_encoder.model, tiny_encoder.tokenizer, token_budget=1)
+    def test_token_budget_changes_nothing(self, tiny_encoder, tiny_model, tiny_tokenizer):
+        frugal = ROMEncoder.from_model(tiny_model, tiny_tokenizer, token_budget=1)
         np.testing.assert_allclose(frugal.encode_passages(TEXTS), tiny_encoder.encode_passages(TEXTS), atol=1e-5)
 
     def test_queries_and_passages_share_one_space(self, tiny_encoder):
@@ -74,7 +74,7 @@ class TestEmbedding:
         assert encoder.max_length == 64
         long = "word " * 200
         assert np.isfinite(encoder.encode_passages([long], max_length=64)).all()
-        assert len(encoder.tokenizer(long, truncation=True, max_length=64)["input_ids"]) == 64
+        assert len(encoder.tokenizer.singles([long], 64)[0]) == 64
         options = ReadingOptions(max_seq_length=64, stride=8, max_query_length=8)
         assert encoder.read(["which word"], [long], options)[0]
 
@@ -91,9 +91,9 @@ class TestEmbedding:
         with pytest.raises(ValueError, match="384 tokens was asked for; this checkpoint takes 2 to 64"):
             encoder_of(family).read(["a"], ["b"])
 
-    def test_text_is_cut_at_max_length(self, tiny_encoder):
+    def test_text_is_cut_at_max_length(self, tiny_encoder, tiny_tokenizer):
         start = "The Nile flows north"
-        room = len(tiny_encoder.tokenizer(start)["input_ids"])
+        room = len(tiny_tokenizer(start)["input_ids"])
         whole, cut = (tiny_encoder.encode_passages([f"{start} and on and on"], max_length=n) for n in (256, room))
         np.testing.assert_allclose(cut, tiny_encoder.encode_passages([start]), atol=1e-6)
         assert not np.allclose(whole, cut, atol=1e-3)
@@ -133,6 +133,33 @@ class TestEmbedding:
         with pytest.raises(TypeError, match=f"must be str, found <class '{name}'>"):
             tiny_encoder.encode_passages([Text("fine"), "fine", value])
 
+    @pytest.mark.parametrize("size", [0, -1])
+    def test_batch_size_out_of_bounds(self, tiny_encoder, size):
+        with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
+            tiny_encoder.encode_passages(["a"], batch_size=size)
+
+    def test_longest_first_over_the_whole_job(self, fake_encoder):
+        encoder = fake_encoder(token_budget=32)
+        encoder.encode_passages(TEXTS * 3)
+        lengths = [len(tokens) for tokens in chain.from_iterable(encoder.backend.calls)]
+        assert lengths == sorted(lengths, reverse=True)
+        assert len(lengths) == 3 * len(TEXTS)
+
+    def test_progress_bar_moves_while_the_job_runs(self, fake_encoder, monkeypatch):
+        seen = []
+
+        class Bar(encoder_module.tqdm):
+            def update(self, n=1):
+                super().update(n)
+                seen.append((self.n, sum(map(len, encoder.backend.calls))))
+
+        monkeypatch.setattr(encoder_module, "tqdm", Bar)
+        encoder = fake_encoder(token_budget=32)
+        encoder.encode_passages(TEXTS * 3, progress=True)
+        assert len(seen) > 3
+        assert all(shown == done for shown, done in seen)
+        assert seen[-1][0] == 3 * len(TEXTS)
+
     def test_progress_bar_counts_texts(self, tiny_encoder, capsys):
         tiny_encoder.encode_passages(TEXTS, progress=True)
         assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
@@ -143,12 +170,16 @@ class TestEmbedding:
         assert tiny_encoder.separator == " [SEP] "
         assert byte_encoder.separator == " </s> "
 
-    def test_slow_tokenizers_are_refused(self, tiny_encoder):
+    def test_says_what_it_is(self, tiny_encoder):
+        assert tiny_encoder.backend_name == tiny_encoder.backend.name == "torch-float32"
+        assert (tiny_encoder.embedding_dim, tiny_encoder.max_length) == (64, 512)
+
+    def test_slow_tokenizers_are_refused(self, tiny_model):
         class Slow:
             is_fast = False
 
         with pytest.raises(ValueError, match="no fast version"):
-            ROMEncoder(tiny_encoder.model, Slow())
+            ROMEncoder.from_model(tiny_model, Slow())
 
 
 class TestReading:
@@ -158,11 +189,11 @@ class TestReading:
             assert encoder.read(["What?"], [passage], ReadingOptions(**SMALL))[0]
 
     @pytest.mark.parametrize("limit", [1, 2, 7])
-    def test_no_answer_is_longer_than_the_limit(self, tiny_encoder, limit):
+    def test_no_answer_is_longer_than_the_limit(self, tiny_encoder, tiny_tokenizer, limit):
         passage = "one two three four five six seven eight nine ten " * 6
         options = ReadingOptions(**SMALL, max_answer_length=limit, overlap_threshold=None, answers_per_seq=500)
         (answers,) = tiny_encoder.read(["How many?"], [passage], options)
-        sizes = [len(tiny_encoder.tokenizer(a.text, add_special_tokens=False)["input_ids"]) for a in answers]
+        sizes = [len(tiny_tokenizer(a.text, add_special_tokens=False)["input_ids"]) for a in answers]
         assert max(sizes) == limit
 
     @pytest.mark.parametrize("limit", [1, 3, 50])
@@ -188,50 +219,44 @@ class TestReading:
         assert len(set(spans(answers))) == len(answers)
 
     @pytest.mark.parametrize("place", [0.02, 0.3, 0.71, 0.999])
-    def test_planted_answer_is_found_anywhere_in_a_long_passage(self, tiny_encoder, monkeypatch, place):
+    def test_planted_answer_is_found_anywhere_in_a_long_passage(self, fake_encoder, tiny_tokenizer, place):
         words = ["water"] * 2000
         words[int(place * 2000)] = "comets"
         passage = " ".join(words)
-        target = tiny_encoder.tokenizer("comets", add_special_tokens=False)["input_ids"]
-        assert len(target) >= 1
+        target = tiny_tokenizer("comets", add_special_tokens=False)["input_ids"]
 
-        def forward(batch, head):
-            length = max(len(t["input_ids"]) for t in batch)
-            starts, ends = torch.zeros(len(batch), length), torch.zeros(len(batch), length)
-            for row, tokens in enumerate(batch):
-                ids = tokens["input_ids"]
-                for i in range(len(ids)):
-                    if ids[i : i + len(target)] == target:
-                        starts[row, i] = ends[row, i + len(target) - 1] = 9.0
-            return {"start_logits": starts, "end_logits": ends, "relevance_logits": torch.ones(len(batch))}
+        def outputs_of(tokens):
+            starts, ends = np.zeros((2, len(tokens)), dtype=np.float32)
+            ids = tokens.input_ids.tolist()
+            for i in range(len(ids)):
+                if ids[i : i + len(target)] == target:
+                    starts[i] = ends[i + len(target) - 1] = 9.0
+            return {"start_logits": starts, "end_logits": ends, "relevance_logits": np.float32(1)}
 
-        monkeypatch.setattr(tiny_encoder, "_forward", forward)
-        (answers,) = tiny_encoder.read(["What?"], [passage], ReadingOptions())
+        (answers,) = fake_encoder(outputs_of).read(["What?"], [passage], ReadingOptions())
         assert answers[0].text == "comets"
         assert answers[0].start == passage.index("comets")
         assert answers[0].logit == pytest.approx(0.5 * 9.0 + 0.5 * 1.0)
 
-    def test_windows_cover_the_passage_and_share_the_stride(self, tiny_encoder):
-        options = ReadingOptions(max_seq_length=64, stride=20, max_query_length=8)
-        passage = "The Nile flows north through eleven countries. " * 40
-        _, windows, pairs = tiny_encoder._windows(["Where?"], [passage], options)
-        places = [[tuple(o) for o in w.offsets[1:] if o[1] > 8] for w in windows]
-        wanted = tiny_encoder.tokenizer(passage, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
-        assert pairs == [0] * len(windows)
-        assert {o for w in places for o in w} >= {o for o in wanted if o[1] > 8}
-        for one, other in pairwise(places):
-            assert len(set(one) & set(other)) == 20
+    def test_a_large_document_is_read_in_windows_that_fit(self, fake_encoder):
+        sentences = (
+            f"River {n} flows north through {n % 97} countries, and its water feeds them. " for n in range(8000)
+        )
+        passage = "".join(sentences)[:500_000]
+        encoder = fake_encoder(token_budget=4000)
+        (answers,) = encoder.read(["Where?"], [passage])
+        assert len(answers) == 20
+        assert all(passage[a.start : a.end] == a.text for a in answers)
+        assert max(a.end for a in answers) > 250_000
+        assert max(len(tokens) for tokens in chain.from_iterable(encoder.backend.calls)) == 384
+        assert max(sum(map(len, call)) for call in encoder.backend.calls) <= 4000
 
-    def test_two_megabytes_are_cut_into_windows_that_fit(self, tiny_encoder):
-        passage = ("The Nile flows north through eleven countries, and its water feeds them. " * 30_000)[:2_000_000]
-        tokens, windows, _ = tiny_encoder._windows(["Where?"], [passage], ReadingOptions())
-        assert max(len(t["input_ids"]) for t in tokens) == 384
-        assert max(int(w.offsets[:, 1].max()) for w in windows) >= len(passage) - 2
-        sizes = [len(t["input_ids"]) for t in tokens]
-        batches = length_bucketed_batches(sizes, token_budget=tiny_encoder.token_budget)
-        assert max(len(batch) for batch in batches) * 384 <= tiny_encoder.token_budget
+    def test_more_pairs_than_are_read_in_one_go(self, fake_encoder, monkeypatch):
+        expected = fake_encoder().read(["Who?"] * 6, PASSAGES)
+        monkeypatch.setattr(encoder_module, "_PAIRS_AT_ONCE", 4)
+        encoder = fake_encoder()
+        assert encoder.read(["Who?"] * 6, PASSAGES) == expected
+        assert [len(call) for call in encoder.backend.calls] == [4, 2]
 
     def test_a_large_document_is_read_in_bounded_memory(self, tiny_encoder):
         passage = ("The Nile flows north through eleven countries, and its water feeds them. " * 3000)[:150_000]
@@ -245,11 +270,11 @@ class TestReading:
         assert all(passage[a.start : a.end] == a.text for a in answers)
         assert peak < 200 * len(passage)  # an L x L score matrix would take gigabytes
 
-    def test_query_longer_than_the_limit_is_cut(self, tiny_encoder):
+    def test_query_longer_than_the_limit_is_cut(self, tiny_encoder, tiny_tokenizer):
         long = "what water flows north " * 100
         clipped = tiny_encoder.clip_query(long, 12)
         assert long.startswith(clipped)
-        assert len(tiny_encoder.tokenizer(clipped, add_special_tokens=False)["input_ids"]) == 12
+        assert len(tiny_tokenizer(clipped, add_special_tokens=False)["input_ids"]) == 12
         options = ReadingOptions(**SMALL)
         got, expected = tiny_encoder.read([long, clipped], [TEXTS[0]] * 2, options)
         assert got
@@ -293,13 +318,13 @@ class TestReading:
         for query, passage, wanted in zip(queries, PASSAGES, expected, strict=True):
             assert_same_answers(encoder.read([query], [passage], options)[0], wanted)
 
-    def test_score_combines_span_and_relevance(self, tiny_encoder):
+    def test_score_combines_span_and_relevance(self, tiny_encoder, tiny_model, tiny_tokenizer):
         query, passage = "What are comets?", TEXTS[0]
-        tokens = tiny_encoder.tokenizer(query, passage, return_tensors="pt", return_offsets_mapping=True)
+        tokens = tiny_tokenizer(query, passage, return_tensors="pt", return_offsets_mapping=True)
         offsets = tokens.pop("offset_mapping")[0].tolist()
         inside = [i for i, s in enumerate(tokens.sequence_ids(0)) if s == 1]
         with torch.inference_mode():
-            outputs = tiny_encoder.model(**tokens, head="reading")
+            outputs = tiny_model(**tokens, head="reading")
         start, end = outputs["start_logits"][0], outputs["end_logits"][0]
         for weight in (0.0, 0.4, 1.0):
             options = ReadingOptions(passage_score_weight=weight, calibration_factor=0.3)
@@ -314,20 +339,33 @@ class TestReading:
 
 def test_eight_threads_get_what_one_gets(tiny_encoder):
     options = ReadingOptions(**SMALL)
-
-    def work(_):
-        return (
-            tiny_encoder.encode_queries(TEXTS, max_length=16),
-            tiny_encoder.encode_passages(TEXTS, max_length=200),
-            tiny_encoder.read(["Who flew?"] * len(PASSAGES), PASSAGES, options),
-        )
-
-    queries, passages, answers = work(0)
+    jobs = {
+        "queries": lambda: tiny_encoder.encode_queries(TEXTS, max_length=16),
+        "passages": lambda: tiny_encoder.encode_passages(TEXTS, max_length=200, batch_size=3),
+        "one": lambda: tiny_encoder.encode_queries(TEXTS[:1]),
+        "read": lambda: tiny_encoder.read(["Who flew?"] * len(PASSAGES), PASSAGES, options),
+        "other": lambda: tiny_encoder.read(["Where?"], TEXTS[2:3], options),
+    }
+    expected = {name: job() for name, job in jobs.items()}
+    names = list(jobs) * 8
+    random.Random(1).shuffle(names)
     with ThreadPoolExecutor(8) as pool:
-        for got in pool.map(work, range(24)):
-            np.testing.assert_array_equal(got[0], queries)
-            np.testing.assert_array_equal(got[1], passages)
-            assert got[2] == answers
+        for name, got in zip(names, pool.map(lambda name: jobs[name](), names), strict=True):
+            if name in ("read", "other"):
+                for one, other in zip(got, expected[name], strict=True):
+                    assert_same_answers(one, other)
+            else:
+                np.testing.assert_allclose(got, expected[name], atol=1e-5)
+
+
+def test_an_error_of_the_engine_reaches_the_caller(fake_encoder):
+    def fail(tokens):
+        raise MemoryError("no room")
+
+    encoder = fake_encoder(fail)
+    for work in (lambda: encoder.encode_queries(["a"]), lambda: encoder.read(["a"], ["b"])):
+        with pytest.raises(MemoryError, match="no room"):
+            work()
 
 
 def test_a_single_text_is_refused_where_a_list_is_due(tiny_encoder):

@@ -106,7 +106,7 @@ def test_pieces_that_hold_blanks_and_punctuation_can_be_quoted_without_them(tiny
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", sep_token="[SEP]", pad_token="[SEP]"
     )
-    encoder = ROMEncoder(tiny_model, tokenizer)
+    encoder = ROMEncoder.from_model(tiny_model, tokenizer)
     options = ReadingOptions(answers_per_seq=500, overlap_threshold=None)
     found = {answer.text for answer in encoder.read(["in"], ["find (Paris)."], options)[0]}
     assert {"Paris", "find", "(Paris)", "find (Paris)."} <= found

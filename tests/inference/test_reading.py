@@ -1,4 +1,4 @@
-"""Span decoding, scoring and overlap removal, without a model."""
+"""Scoring and overlap removal, without a model."""
 
 from __future__ import annotations
 
@@ -10,180 +10,125 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rom_haystack.inference import Answer, ReadingOptions
-from rom_haystack.inference.reading import Span, Window, best_answers, decode_spans, make_answer, sigmoid, splits_word
+from rom_haystack.inference.reading import ReadWindow, best_answers, sigmoid
+from rom_haystack.inference.spans import Spans
+from rom_haystack.inference.tokenization import Window
+
+PASSAGE = (
+    "The old  red house\tby the caf\u00e9 e\u0301te\u0301 burned \n down in 1898, said \U0001f469\u200d\U0001f4bb. "
+)
 
 
-def window_of(may_start, may_end):
-    length = len(may_start)
-    offsets = np.stack([np.arange(length), np.arange(length) + 1], axis=1)
-    return Window(offsets, np.array(may_start, dtype=np.bool_), np.array(may_end, dtype=np.bool_))
+def read_window(places, relevance=0.0):
+    """A window with these (start, end, score), each span a token of its own."""
+    offsets = np.array([place[:2] for place in places], dtype=np.int64).reshape(-1, 2)
+    every = np.ones(len(places), dtype=np.bool_)
+    tokens = np.arange(len(places))
+    scores = np.array([score for *_, score in places], dtype=np.float64)
+    return ReadWindow(Window(offsets, every, every), Spans(tokens, tokens, scores), relevance)
 
 
-def words(text):
-    """A window whose tokens are the words of a text, after one null token."""
-    offsets, position = [(0, 0)], 0
-    for word in text.split(" "):
-        offsets.append((position, position + len(word)))
-        position += len(word) + 1
-    inside = np.array([False] + [True] * (len(offsets) - 1))
-    return Window(np.array(offsets), inside, inside)
+def plain_answers(passage, windows, options):
+    """Make every answer, sort them all, and drop what clashes with a better one."""
+    answers = []
+    for read in windows:
+        for token, score in zip(read.spans.first, read.spans.score, strict=True):
+            start, end = quote(passage, *read.window.offsets[token].tolist())
+            weight = options.passage_score_weight
+            logit = (1 - weight) * float(score) + weight * read.relevance
+            if start < end:
+                answers.append(
+                    Answer(start, end, passage[start:end], logit, sigmoid(options.calibration_factor * logit))
+                )
+    kept = []
+    for answer in sorted(answers, key=lambda a: (-a.logit, a.start, a.end)):
+        if not any(clash(answer, other, options.overlap_threshold) for other in kept):
+            kept.append(answer)
+    return kept[: options.answers_per_seq]
 
 
-def answer(start, end, logit):
-    return Answer(start, end, "x" * (end - start), logit, sigmoid(logit))
+def quote(passage, start, end):
+    """Trim and complete one quote of `PASSAGE`, whose marks are few."""
+    while start and passage[start : start + 1] in ("\u0301", "\u200d", "\U0001f4bb"):
+        start -= 1
+    while passage[end : end + 1] in ("\u0301", "\u200d", "\U0001f4bb"):
+        end += 1
+    text = passage[start:end]
+    return end - len(text.lstrip()), start + len(text.rstrip())
+
+
+def clash(answer, other, threshold):
+    if (answer.start, answer.end) == (other.start, other.end):
+        return True
+    shared = len(set(range(answer.start, answer.end)) & set(range(other.start, other.end)))
+    shorter = min(answer.end - answer.start, other.end - other.start)
+    return threshold is not None and shared > threshold * shorter
 
 
 @st.composite
-def decoding_problems(draw):
-    length = draw(st.integers(1, 25))
-    logits = st.lists(st.floats(-20, 20, width=32), min_size=length, max_size=length)
-    mask = st.lists(st.booleans(), min_size=length, max_size=length)
-    window = window_of([False, *draw(mask)[1:]], [False, *draw(mask)[1:]])
-    padding = draw(st.lists(st.floats(20, 30, width=32), max_size=4))  # padding must never win
-    starts, ends = (np.array(draw(logits) + padding, dtype=np.float32) for _ in range(2))
-    return starts, ends, window, draw(st.integers(1, 30)), draw(st.integers(1, 40))
+def problems(draw):
+    scores = st.floats(-9, 9) | st.integers(-1, 1)  # whole numbers make for ties
+    starts = st.integers(0, len(PASSAGE) - 1)
+    places = st.tuples(starts, st.integers(1, 15), scores).map(lambda p: (p[0], min(p[0] + p[1], len(PASSAGE)), p[2]))
+    windows = st.builds(read_window, st.lists(places, max_size=25), st.floats(-9, 9) | st.integers(-1, 1))
+    options = st.builds(
+        ReadingOptions,
+        answers_per_seq=st.integers(1, 12),
+        passage_score_weight=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+        overlap_threshold=st.none() | st.floats(0, 1),
+    )
+    return draw(st.lists(windows, min_size=1, max_size=3)), draw(options)
 
 
-class TestDecodeSpans:
-    @given(decoding_problems())
-    def test_equals_brute_force(self, problem):
-        starts, ends, window, longest, count = problem
-        length = len(window.may_start)
-        null = float(starts[0]) + float(ends[0])
-        expected = {
-            (first, last): (float(starts[first]) + float(ends[last]) - null) / 2
-            for first in range(length)
-            for last in range(first, min(first + longest, length))
-            if window.may_start[first] and window.may_end[last]
-        }
-        spans = decode_spans(starts, ends, window, max_answer_length=longest, count=count)
-        assert len(spans) == min(count, len(expected)) == len({(s.first, s.last) for s in spans})
-        for span in spans:
-            assert span.score == pytest.approx(expected[span.first, span.last], abs=1e-4)
-        best = sorted(expected.values(), reverse=True)[:count]
-        assert [span.score for span in spans] == pytest.approx(best, abs=1e-4)
-        assert [span.score for span in spans] == sorted((span.score for span in spans), reverse=True)
+class TestBestAnswers:
+    @given(problems())
+    def test_equals_plain_code(self, problem):
+        assert best_answers(PASSAGE, *problem) == plain_answers(PASSAGE, *problem)
 
-    def test_score_is_the_mean_log_odds_against_the_null_position(self):
-        starts = np.array([1.0, 0.0, 5.0, 0.0], dtype=np.float32)
-        ends = np.array([2.0, 0.0, 0.0, 4.0], dtype=np.float32)
-        window = window_of([False, True, True, True], [False, True, True, True])
-        assert decode_spans(starts, ends, window, max_answer_length=5, count=1) == [Span(2, 3, 3.0)]
+    @given(problems(), st.randoms(use_true_random=False))
+    def test_order_of_windows_does_not_matter(self, problem, random):
+        windows, options = problem
+        shuffled = windows.copy()
+        random.shuffle(shuffled)
+        assert best_answers(PASSAGE, shuffled, options) == best_answers(PASSAGE, windows, options)
 
-    def test_no_token_may_start(self):
-        logits = np.zeros(4, dtype=np.float32)
-        assert decode_spans(logits, logits, window_of([False] * 4, [True] * 4), max_answer_length=3, count=5) == []
-
-    def test_span_as_long_as_the_limit_and_no_longer(self):
-        starts, ends = np.zeros(10, dtype=np.float32), np.zeros(10, dtype=np.float32)
-        starts[1] = ends[6] = 9
-        window = window_of([False] + [True] * 9, [False] + [True] * 9)
-        (within,) = decode_spans(starts, ends, window, max_answer_length=6, count=1)
-        assert (within.first, within.last) == (1, 6)
-        shorter = decode_spans(starts, ends, window, max_answer_length=5, count=100)
-        assert max(span.last - span.first + 1 for span in shorter) == 5
-
-
-class TestMakeAnswer:
     def test_combines_span_and_relevance(self):
         text = "the red house"
         for weight, factor in [(0.0, 1.0), (0.3, 2.0), (1.0, 0.5)]:
             options = ReadingOptions(passage_score_weight=weight, calibration_factor=factor)
-            got = make_answer(text, words(text), Span(2, 3, 1.5), -0.8, options)
+            (got,) = best_answers(text, [read_window([(4, 13, 1.5)], relevance=-0.8)], options)
             logit = (1 - weight) * 1.5 + weight * -0.8
             assert (got.start, got.end, got.text) == (4, 13, "red house")
             assert got.logit == pytest.approx(logit)
             assert got.score == pytest.approx(1 / (1 + math.exp(-factor * logit)))
 
-    @pytest.mark.parametrize(
-        ("passage", "start", "end", "text"),
-        [
-            ("  red \n", 0, 7, "red"),
-            ("\u3000red\u2003", 0, 5, "red"),
-            ("cafe\u0301 noir", 0, 4, "cafe\u0301"),  # the accent stays with its letter
-            ("le cafe\u0301\u0323", 3, 7, "cafe\u0301\u0323"),
-            ("हिन्दी भाषा", 0, 1, "हि"),  # a spacing vowel sign
-            ("हिन्दी भाषा", 1, 2, "हि"),
-            ("a ❤\ufe0f b", 2, 3, "❤\ufe0f"),
-            ("a 👩\u200d💻 b", 2, 3, "👩\u200d💻"),  # joined to what follows
-            ("a 👩\u200d💻 b", 4, 5, "👩\u200d💻"),
-            ("a 👍🏽 b", 2, 3, "👍🏽"),  # a skin tone
-            ("a 👍🏽 b", 3, 4, "👍🏽"),
-        ],
-    )
-    def test_trims_space_and_keeps_characters_whole(self, passage, start, end, text):
-        window = Window(np.array([[start, end]]), np.array([True]), np.array([True]))
-        got = make_answer(passage, window, Span(0, 0, 1.0), 0.0, ReadingOptions())
-        assert got.text == text
-        assert passage[got.start : got.end] == text
-
-    @pytest.mark.parametrize("passage", [" \t\n ", "\u3000", ""])
-    def test_nothing_but_space(self, passage):
-        window = Window(np.array([[0, len(passage)]]), np.array([True]), np.array([True]))
-        assert make_answer(passage, window, Span(0, 0, 1.0), 0.0, ReadingOptions()) is None
-
-    @given(st.text(max_size=30), st.data())
-    def test_offset_law_for_any_token(self, passage, data):
-        start = data.draw(st.integers(0, len(passage)))
-        end = data.draw(st.integers(start, len(passage)))
-        window = Window(np.array([[start, end]]), np.array([True]), np.array([True]))
-        got = make_answer(passage, window, Span(0, 0, 1.0), 0.0, ReadingOptions())
-        if got is None:
-            assert not passage[start:end].strip()
-        else:
-            assert passage[got.start : got.end] == got.text == got.text.strip() != ""
-
-
-class TestBestAnswers:
-    answers = st.lists(
-        st.builds(
-            lambda start, size, logit: answer(start, start + size, logit),
-            st.integers(0, 30),
-            st.integers(1, 12),
-            st.floats(-9, 9),
-        ),
-        max_size=40,
-    )
-    thresholds = st.none() | st.floats(0, 1)
-
-    @given(answers, thresholds, st.integers(1, 10))
-    def test_best_first_without_overlap(self, found, threshold, limit):
-        options = ReadingOptions(overlap_threshold=threshold, answers_per_seq=limit)
-        kept = best_answers(found, options)
-        assert len(kept) <= limit
-        assert bool(kept) == bool(found)
-        assert all(a in found for a in kept)
-        assert [a.logit for a in kept] == sorted((a.logit for a in kept), reverse=True)
-        assert len({(a.start, a.end) for a in kept}) == len(kept)
-        for i, one in enumerate(kept):
-            for other in kept[:i]:
-                shared = max(0, min(one.end, other.end) - max(one.start, other.start))
-                shorter = min(one.end - one.start, other.end - other.start)
-                assert threshold is None or shared <= threshold * shorter
-
-    @given(answers, thresholds)
-    def test_whatever_is_dropped_clashes_with_something_better(self, found, threshold):
-        kept = best_answers(found, ReadingOptions(overlap_threshold=threshold, answers_per_seq=100))
-        for dropped in (a for a in found if a not in kept):
-            better = [k for k in kept if k.logit >= dropped.logit]
-            assert any(min(k.end, dropped.end) > max(k.start, dropped.start) for k in better)
-
-    @given(answers, st.randoms(use_true_random=False))
-    def test_order_of_windows_does_not_matter(self, found, random):
-        shuffled = found.copy()
-        random.shuffle(shuffled)
-        assert best_answers(shuffled, ReadingOptions()) == best_answers(found, ReadingOptions())
+    def test_windows_compete_by_their_relevance_too(self):
+        windows = [read_window([(0, 3, 2.0)], relevance=-1.0), read_window([(4, 7, 1.0)], relevance=1.0)]
+        got = best_answers(PASSAGE, windows, ReadingOptions(passage_score_weight=0.5))
+        assert [(a.text, a.logit) for a in got] == [("old", 1.0), ("The", 0.5)]
 
     def test_the_same_span_in_two_windows_is_one_answer(self):
-        found = [answer(3, 8, 1.0), answer(3, 8, 2.0), answer(3, 8, 0.5)]
+        windows = [read_window([(4, 7, score)]) for score in (1.0, 2.0, 0.5)]
         for threshold in (None, 0.0, 0.5, 1.0):
-            assert best_answers(found, ReadingOptions(overlap_threshold=threshold)) == [found[1]]
+            options = ReadingOptions(overlap_threshold=threshold, passage_score_weight=0.0)
+            assert [a.logit for a in best_answers(PASSAGE, windows, options)] == [2.0]
 
     def test_threshold_is_a_fraction_of_the_shorter(self):
-        long, short = answer(0, 20, 2.0), answer(15, 25, 1.0)  # 5 of 10 characters are shared
-        assert best_answers([long, short], ReadingOptions(overlap_threshold=0.49)) == [long]
-        assert best_answers([long, short], ReadingOptions(overlap_threshold=0.5)) == [long, short]
-        assert best_answers([long, short], ReadingOptions(overlap_threshold=None)) == [long, short]
+        text = "x" * 25
+        windows = [read_window([(0, 20, 2.0), (15, 25, 1.0)])]  # 5 of 10 characters are shared
+        for threshold, expected in [(0.49, [20]), (0.5, [20, 10]), (None, [20, 10])]:
+            answers = best_answers(text, windows, ReadingOptions(overlap_threshold=threshold))
+            assert [len(a.text) for a in answers] == expected
+
+    def test_no_span_is_no_answer(self):
+        assert best_answers("red", [read_window([]), read_window([])], ReadingOptions()) == []
+
+    def test_a_span_of_mere_space_is_no_answer(self):
+        assert best_answers("a \u3000\t b", [read_window([(1, 4, 9.0)])], ReadingOptions()) == []
+
+    def test_answers_hold_plain_numbers(self):
+        (got,) = best_answers("red", [read_window([(0, 3, 1.0)])], ReadingOptions())
+        assert [type(value) for value in (got.start, got.end, got.logit, got.score)] == [int, int, float, float]
 
 
 @given(st.floats(allow_nan=False))
@@ -217,21 +162,3 @@ def test_options_out_of_range(options, message):
 def test_options_at_their_limits():
     ReadingOptions(max_seq_length=69, stride=0, max_answer_length=1, answers_per_seq=1, passage_score_weight=0)
     ReadingOptions(max_seq_length=100, stride=31, passage_score_weight=1, max_batch_size=1, overlap_threshold=None)
-
-
-@pytest.mark.parametrize(
-    ("text", "position", "parted"),
-    [
-        ("Marie Curie.", 11, False),
-        ("Marie Curie.", 3, True),
-        ("(Paris), 1898", 1, False),
-        ("1990s", 4, True),
-        ("e\u0301te\u0301", 2, True),  # a combining mark is part of its word
-        ("居里夫人发现镭", 4, False),
-        ("привет", 2, True),
-        ("word", 0, False),
-        ("word", 4, False),
-    ],
-)
-def test_words_are_told_by_the_text(text, position, parted):
-    assert splits_word(text, position) is parted

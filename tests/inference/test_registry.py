@@ -30,7 +30,7 @@ def test_another_spec_another_object(registry, tiny_checkpoint):
     single = registry.acquire(EncoderSpec.create(tiny_checkpoint))
     half = registry.acquire(EncoderSpec.create(tiny_checkpoint, model_kwargs={"dtype": "bfloat16"}))
     assert single is not half
-    assert (single.model.dtype, half.model.dtype) == (torch.float32, torch.bfloat16)
+    assert (single.backend.model.dtype, half.backend.model.dtype) == (torch.float32, torch.bfloat16)
 
 
 def test_freed_with_its_last_user(registry, tiny_checkpoint):
@@ -78,6 +78,15 @@ def test_a_finalizer_may_release_in_the_thread_that_acquires(registry, tiny_chec
     acquiring.join(timeout=30)
     assert not acquiring.is_alive()
     assert registry.users(spec) == 1
+
+
+def test_whoever_leaves_the_engine_to_the_machine_shares_with_who_names_it(registry, tiny_checkpoint):
+    auto = EncoderSpec.create(tiny_checkpoint)
+    named = EncoderSpec.create(tiny_checkpoint, backend="torch", model_kwargs={"dtype": "float32"})
+    assert registry.acquire(auto) is registry.acquire(named)
+    assert registry.users(auto) == registry.users(named) == 2
+    registry.release(named)
+    assert registry.users(auto) == 1
 
 
 def test_failed_loading_leaves_nothing_behind(registry, tiny_checkpoint, tmp_path):
@@ -136,14 +145,43 @@ def test_one_failure_does_not_spoil_the_next_try(registry, tiny_checkpoint, monk
 
 
 class TestSpec:
-    @pytest.mark.parametrize("dtype", ["float64", "int8", "torch.float32", ""])
+    @pytest.mark.parametrize("dtype", ["float64", "int4", "torch.float32", ""])
     def test_unknown_dtype(self, dtype):
-        with pytest.raises(ValueError, match=f"Unknown dtype '{dtype}'; choose float32, bfloat16 or float16"):
+        with pytest.raises(ValueError, match=f"Unknown dtype '{dtype}' for backend 'auto'; choose float32, bfloat16"):
             EncoderSpec("a", dtype=dtype)
 
     def test_unknown_backend(self):
-        with pytest.raises(ValueError, match="Unknown backend 'onnx'; choose 'torch'"):
-            EncoderSpec("a", backend="onnx")
+        with pytest.raises(ValueError, match="Unknown backend 'jax'; choose auto, torch, onnx, openvino"):
+            EncoderSpec("a", backend="jax")
+
+    @pytest.mark.parametrize(
+        ("backend", "dtype", "possible"),
+        [
+            ("torch", "int8", "float32, bfloat16, float16"),
+            ("onnx", "bfloat16", "float32, int8"),
+            ("openvino", "float64", "float32, bfloat16, float16, int8"),
+        ],
+    )
+    def test_a_type_that_the_engine_has_not(self, backend, dtype, possible):
+        with pytest.raises(ValueError, match=f"Unknown dtype '{dtype}' for backend '{backend}'; choose {possible}"):
+            EncoderSpec("a", backend=backend, dtype=dtype)
+
+    @pytest.mark.parametrize("backend", ["onnx", "openvino"])
+    @pytest.mark.parametrize("device", ["cuda:0", "mps"])
+    def test_engines_for_graphs_run_on_the_cpu_alone(self, backend, device):
+        with pytest.raises(ValueError, match=f"Backend '{backend}' runs on the CPU, not on '{device}'"):
+            EncoderSpec("a", backend=backend, device=device)
+
+    @pytest.mark.parametrize("kind", ["model_kwargs", "tokenizer_kwargs"])
+    def test_loading_options_are_for_torch(self, kind):
+        with pytest.raises(ValueError, match=r"Backend 'openvino' has no use for these loading options: .*eager"):
+            EncoderSpec.create("a", backend="openvino", **{kind: {"attn_implementation": "eager"}})
+
+    def test_int8_comes_with_the_model_options_too(self):
+        spec = EncoderSpec.create("a", backend="openvino", model_kwargs={"dtype": "int8"})
+        assert (spec.dtype, spec.is_concrete) == ("int8", True)
+        assert not EncoderSpec.create("a", backend="openvino").is_concrete
+        assert not EncoderSpec.create("a", model_kwargs={"dtype": "int8"}).is_concrete
 
     @pytest.mark.parametrize(
         "model_kwargs", [{"dtype": "float16"}, {"torch_dtype": "float16"}, {"dtype": torch.float16}]
@@ -171,10 +209,10 @@ class TestSpec:
         encoder = EncoderSpec.create(
             tiny_checkpoint,
             model_kwargs={"attn_implementation": "eager"},
-            tokenizer_kwargs={"model_max_length": 99},
+            tokenizer_kwargs={"sep_token": "[MASK]"},
         ).load()
-        assert encoder.model.encoder.config._attn_implementation == "eager"
-        assert encoder.tokenizer.model_max_length == 99
+        assert encoder.backend.model.encoder.config._attn_implementation == "eager"
+        assert encoder.separator == " [MASK] "
 
 
 def test_plain_and_created_specs_of_one_model_are_equal(tmp_path, monkeypatch):

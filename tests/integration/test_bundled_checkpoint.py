@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from haystack.document_stores.in_memory import InMemoryDocumentStore
@@ -11,13 +17,15 @@ from safetensors import safe_open
 
 from rom_haystack import ROMExtractiveQA, ROMIndexer
 from rom_haystack.inference import EncoderSpec, ROMEncoder
+from rom_haystack.inference.fidelity import MIN_SPAN_AGREEMENT
+from rom_haystack.inference.loading import default_dtype
+from rom_haystack.inference.samples import SAMPLE_CORPUS, SAMPLE_QUESTIONS, read_sample
 from rom_haystack.metrics import f1
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("socket_disabled")]
 
-CORPUS = Path(__file__).parents[2] / "rom_haystack" / "sample_corpus"
-with (Path(__file__).parent / "sample_questions.tsv").open(encoding="utf-8") as lines:
+with SAMPLE_QUESTIONS.open(encoding="utf-8") as lines:
     QUESTIONS = list(csv.DictReader(lines, delimiter="\t"))
 
 
@@ -29,16 +37,16 @@ def encoder() -> ROMEncoder:
 @pytest.fixture(scope="module")
 def qa() -> ROMExtractiveQA:
     store = InMemoryDocumentStore(embedding_similarity_function="cosine")
-    ROMIndexer(store).run(sources=sorted(CORPUS.glob("*.md")))
+    ROMIndexer(store).run(sources=sorted(SAMPLE_CORPUS.glob("*.md")))
     return ROMExtractiveQA(store)
 
 
 def test_sample_corpus_is_what_the_readme_says() -> None:
-    files = sorted(CORPUS.glob("*.md"))
+    files = sorted(SAMPLE_CORPUS.glob("*.md"))
     sections = [section for path in files for section in path.read_text(encoding="utf-8").split("\n## ")[1:]]
     assert (len(files), len(sections)) == (52, 260)
     for row in QUESTIONS:
-        assert row["answer"] in (CORPUS / row["file"]).read_text(encoding="utf-8")
+        assert row["answer"] in (SAMPLE_CORPUS / row["file"]).read_text(encoding="utf-8")
 
 
 def test_answers_to_the_sample_questions(qa: ROMExtractiveQA) -> None:
@@ -74,3 +82,64 @@ def test_checkpoint_is_a_release() -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
     for needed in ("python -m training train", "python -m training evaluate", "CC BY-SA", "recall@5", "seed"):
         assert needed in card
+
+
+class Chosen(NamedTuple):
+    """What auto was found to mean on this machine."""
+
+    spec: EncoderSpec
+    measured: dict[str, Any]
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chosen]:
+    """Let auto choose in an empty cache: the one time that the bundled checkpoint is exported by tests."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ROM_HOME", str(home))
+        environment.delenv("ROM_BACKEND")
+        spec = EncoderSpec(DEFAULT_CHECKPOINT).resolved()
+        (record,) = home.glob("exports/*/selection.json")
+        (entry,) = json.loads(record.read_text(encoding="utf-8"))["choices"].values()
+        yield Chosen(spec, entry["measured"], home)
+
+
+def test_auto_chooses_a_faithful_engine(chosen: Chosen) -> None:
+    assert set(chosen.measured) == {f"openvino-{default_dtype('openvino')}", "onnx-float32"}
+    for found in chosen.measured.values():
+        assert found["cosine_mean"] > 0.9999
+        assert found["top_overlap"] > 0.97
+        assert found["span_agreement"] >= MIN_SPAN_AGREEMENT
+        assert abs(found["f1"] - found["reference_f1"]) < 0.03  # less than one of the questions
+    speed = {
+        name: found["tokens_per_second"] / found["reference_tokens_per_second"]
+        for name, found in chosen.measured.items()
+    }
+    best = max([*speed, "torch-float32"], key=lambda name: speed.get(name, 1.0))
+    assert f"{chosen.spec.backend}-{chosen.spec.dtype}" == best
+
+
+def test_graphs_answer_as_torch_does(chosen: Chosen, encoder: ROMEncoder) -> None:
+    onnx = EncoderSpec(DEFAULT_CHECKPOINT, backend="onnx", dtype="float32").load()
+    sample = read_sample()
+    queries, passages = zip(*sample.pairs()[:8], strict=True)
+    found, expected = ([answers[0] for answers in each.read(list(queries), list(passages))] for each in (onnx, encoder))
+    assert [answer.text for answer in found] == [answer.text for answer in expected]
+    assert [answer.score for answer in found] == pytest.approx([answer.score for answer in expected], abs=1e-4)
+
+
+def test_asking_with_openvino_imports_no_transformers(chosen: Chosen) -> None:
+    script = (
+        "import sys\nfrom rom_haystack.cli import main\n"
+        "try:\n    main()\nfinally:\n    print('transformers' in sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "ask", "Who stayed in lunar orbit during Apollo 11?", "--json"],
+        env={**os.environ, "ROM_HOME": str(chosen.home), "ROM_BACKEND": "openvino"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert json.loads(done.stdout)["answers"][0]["answer"] == "Michael Collins"

@@ -11,10 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rom_haystack.inference.encoder import clip_to_tokens
 from training.errors import DataError
 from training.tasks import TASKS, ReadingTask, RetrievalTask
-from training.tasks.reading import occurrences
+from training.tasks.reading import clip_to_tokens, occurrences
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
 

@@ -50,7 +50,7 @@ def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recip
     folder = train(make_recipe(encoder_folder), data_root, run)
     assert folder == run / "model"
     assert {path.suffix for path in folder.iterdir()} <= {".json", ".safetensors", ".txt"}
-    encoder = ROMEncoder(*load_checkpoint(folder))
+    encoder = ROMEncoder.from_model(*load_checkpoint(folder))
     assert encoder.encode_queries(["Who?"]).shape == (1, 32)
     options = ReadingOptions(max_seq_length=48, stride=8, max_query_length=8)
     assert encoder.read(["Who flew?"], ["Three people flew."], options)[0]
@@ -130,7 +130,7 @@ def test_bfloat16_and_other_heads(bert_folder, make_recipe, data_root, tmp_path)
     folder = train(make_recipe(bert_folder, bf16=True, heads=heads), data_root, tmp_path / "run")
     model, _ = load_checkpoint(folder)
     assert model.config.heads == heads
-    assert ROMEncoder(*load_checkpoint(folder)).embedding_dim == 8
+    assert ROMEncoder.from_model(*load_checkpoint(folder)).embedding_dim == 8
 
 
 def test_one_task_alone(bert_folder, make_recipe, data_root, tmp_path):

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rom_haystack.inference.encoder import clip_to_tokens
+from rom_haystack.inference.tokenization import clip
 from training.tasks.base import Features, Task, TaskOptions
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from rom_haystack.modeling import ROMModel
     from training.data.jsonl import Question
 
@@ -133,6 +135,12 @@ class ReadingTask(Task):
             if first is not None and last is not None:
                 spans.append((first, last))
         return spans
+
+
+def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) -> str:
+    """Cut a text after at most `limit` tokens, never inside a character."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return clip(text, encoded["offset_mapping"], limit)
 
 
 def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from rom_haystack.inference.encoder import title_separator
+from rom_haystack.inference.facts import title_separator
 from training.errors import DataError
 from training.tasks.base import Features, Task, TaskOptions
 from training.tasks.reading import occurrences

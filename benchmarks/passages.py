@@ -47,14 +47,28 @@ def answerable_questions(data: Path, limit: int, seed: int) -> list[Question]:
     Raises:
         DataError: The questions are missing or damaged.
     """
-    questions = [question for question in read_questions(data / QUESTIONS) if question.answers]
+    questions = _answerable(data)
     if len(questions) <= limit:
         return questions
     drawn = np.random.default_rng(seed).choice(len(questions), limit, replace=False)
     return [questions[i] for i in sorted(drawn.tolist())]
 
 
+def shuffled_questions(data: Path, seed: int) -> list[Question]:
+    """Read all questions that have an answer, in an order drawn by `seed`, so that any part of them is a fair draw.
+
+    Raises:
+        DataError: The questions are missing or damaged.
+    """
+    questions = _answerable(data)
+    return [questions[i] for i in np.random.default_rng(seed).permutation(len(questions))]
+
+
 def sentences_of(data: Path) -> list[str]:
     """Cut the collection's passages into sentences, for texts that are made of them anew."""
     texts = (passage.text for passages in passages_of(data, COLLECTION).values() for passage in passages)
     return [sentence for text in texts for sentence in _SENTENCE_END.split(text) if len(sentence) > 20]
+
+
+def _answerable(data: Path) -> list[Question]:
+    return [question for question in read_questions(data / QUESTIONS) if question.answers]

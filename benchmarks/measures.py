@@ -53,10 +53,11 @@ def timed(call: Callable[[], Result]) -> tuple[Result, float]:
 
 
 def latency_figures(seconds: Sequence[float]) -> dict[str, float]:
-    """Summarise latencies in milliseconds: `p50_ms`, `p99_ms`, `max_ms`, `mean_ms`, and the `count` of them."""
+    """Summarise latencies in milliseconds: `p50_ms`, `p95_ms`, `p99_ms`, `max_ms`, `mean_ms`, and their `count`."""
     milliseconds = 1000 * np.asarray(seconds, dtype=np.float64)
     return {
         "p50_ms": float(np.percentile(milliseconds, 50)),
+        "p95_ms": float(np.percentile(milliseconds, 95)),
         "p99_ms": float(np.percentile(milliseconds, 99)),
         "max_ms": float(milliseconds.max()),
         "mean_ms": float(milliseconds.mean()),

@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
 from benchmarks.figures import figure_at
+from benchmarks.panels import Line, Panel, draw
 
 #: Name in the results to the name for people, color and marker, in the order of the legend.
 _STORES = {
@@ -43,15 +40,16 @@ def plot_growth(results: Mapping[str, Any], output: Path) -> None:
     """
     if not results.get("synthetic"):
         raise ValueError("The results hold no synthetic sizes, so there is no growth to plot.")
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
-    for axes, (title, keys, unit) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
-        for store, (name, color, marker) in _STORES.items():
-            points = curve(results, store, keys, unit)
-            axes.plot(list(points), list(points.values()), color=color, marker=marker, label=name)
-        _lay_out(axes, title, per_document=keys.endswith("_per_document"))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.savefig(output, dpi=150, metadata={"Date": None} if output.suffix == ".svg" else None)
+    panels = [
+        Panel(
+            title,
+            "documents",
+            [Line(*looks, curve(results, store, keys, unit)) for store, looks in _STORES.items()],
+            from_zero=keys.endswith("_per_document"),
+        )
+        for title, keys, unit in _PANELS
+    ]
+    draw(panels, output)
 
 
 def curve(results: Mapping[str, Any], store: str, keys: str, unit: float) -> dict[int, float]:
@@ -59,19 +57,3 @@ def curve(results: Mapping[str, Any], store: str, keys: str, unit: float) -> dic
     sizes = sorted(int(size) for size in results["synthetic"])
     values = {size: figure_at(results, f"synthetic.{size}.{store}.{keys}") for size in sizes}
     return {size: value / unit for size, value in values.items() if value is not None}
-
-
-def _lay_out(axes: Axes, title: str, *, per_document: bool) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xscale("log")
-    axes.set_xlabel("documents", fontsize=9)
-    axes.grid(visible=True, alpha=0.3)
-    axes.margins(y=0.15)
-    if per_document:
-        axes.set_ylim(bottom=0)
-    else:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.spines[["top", "right"]].set_visible(False)

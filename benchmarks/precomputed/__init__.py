@@ -1,0 +1,1 @@
+"""Precomputed reading: lower layers of passages computed at indexing, upper layers per question."""

@@ -1,0 +1,246 @@
+"""Commands on folders of documents: ask one, index one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from rom_haystack.cli.app import (
+    ANSWERED,
+    DEFAULT_MODEL,
+    EPILOG,
+    NO_ANSWER,
+    NOTHING_INDEXED,
+    PACKAGE,
+    JsonOption,
+    ModelOption,
+    app,
+    fail,
+    mistakes_explained,
+)
+from rom_haystack.cli.output import errors, print_json, printable
+from rom_haystack.cli.quiet import importing, preparation_announced, quiet
+
+if TYPE_CHECKING:
+    from haystack import Document, ExtractedAnswer
+
+    from rom_haystack.library import Library, UpdateReport
+    from rom_haystack.library import Progress as ProgressCallback
+
+SAMPLE_CORPUS = PACKAGE / "sample_corpus"
+
+IndexOption = Annotated[
+    Path | None,
+    typer.Option("--index", help="Where the index lies. Default: in your cache (set ROM_HOME to move it)."),
+]
+
+
+@app.command(epilog=EPILOG)
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    docs: Annotated[Path, typer.Option("--docs", help="Folder of documents. Default: a sample.")] = SAMPLE_CORPUS,
+    index: IndexOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Most answers to show.")] = 5,
+    passages: Annotated[int, typer.Option("--passages", min=1, help="Most passages to read.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question from the documents of a folder.
+
+    The folder is indexed first; later only what changed in it is.
+    """
+    with mistakes_explained(as_json), preparation_announced():
+        if not question.strip():
+            raise ValueError("The question is empty; ask with at least one word.")
+        quiet(model)
+        with _library(docs, index, model) as library:
+            report = _updated(lambda progress: library.update(progress, required=False), as_json)
+            _require_passages(report, docs, as_json)
+            from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
+
+            qa = ROMExtractiveQA(library.store, model=model, top_k_retriever=passages, top_k_reader=top_k + 1)
+            result = qa.run(query=question)
+            answered = bool(result["answers"]) and result["answers"][0].data is not None
+            answers = [a for a in result["answers"] if a.data is not None][:top_k] if answered else []
+            if as_json:
+                print_json(
+                    {
+                        "question": question,
+                        "answered": answered,
+                        "answers": [_answer_fields(answer) for answer in answers],
+                        "passages": [_passage_fields(document) for document in result["documents"]],
+                        "model": model,
+                        "index": {"folder": str(library.folder), "path": str(library.index), **_report_fields(report)},
+                    }
+                )
+            elif answered:
+                _show_answers(answers)
+            else:
+                _show_no_answer(result["documents"][:top_k])
+            raise typer.Exit(ANSWERED if answered else NO_ANSWER)
+
+
+@app.command("index", epilog=EPILOG)
+def index_folder(
+    folder: Annotated[Path, typer.Argument(help="Folder of documents: txt, md, html, pdf, docx.")],
+    index: IndexOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    repair: Annotated[bool, typer.Option("--repair", help="First check the index in full, and mend it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Index a folder of documents, or bring its index up to date."""
+    with mistakes_explained(as_json), preparation_announced():
+        quiet(model)
+        with _library(folder, index, model) as library:
+            report = _updated(library.repair if repair else library.update, as_json)
+            _require_passages(report, folder, as_json)
+            if as_json:
+                print_json({"folder": str(library.folder), "path": str(library.index), **_report_fields(report)})
+            else:
+                _show_report(library, report)
+
+
+def _library(folder: Path, place: Path | None, model: str) -> "Library":
+    with importing():
+        from rom_haystack.library import Library  # noqa: PLC0415
+
+    return Library(folder, index=place, model=model)
+
+
+def _updated(update: "Callable[[ProgressCallback], UpdateReport]", as_json: bool) -> "UpdateReport":
+    """Let a library be updated; progress and what should be known of it go to stderr."""
+    console = errors()
+    columns = (TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _FILE_COLUMN)
+    with Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, file="", visible=False)
+
+        def progress(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, file=printable(name), visible=True)
+
+        report = update(progress)
+    for line in _remarks(report):
+        console.print(Text(printable(line)), soft_wrap=True)
+    return report
+
+
+def _remarks(report: "UpdateReport") -> Iterator[str]:
+    if report.repaired is not None:
+        for problem in report.repaired.problems:
+            yield f"Found damage: {problem}"
+        if not report.repaired.problems:
+            yield "Found no damage."
+        if report.repaired.damaged_folder:
+            yield (
+                f"Kept {report.repaired.kept} passages. The damaged files are in {report.repaired.damaged_folder}; the "
+                "next repair removes them."
+            )
+    if report.rebuilt:
+        yield f"Indexed anew: {report.rebuilt}."
+    if report.stale:
+        yield f"{report.stale} Until then, answers come from what the index holds."
+    for name, reason in report.skipped:
+        yield f"Skipped {name}: {reason}."
+
+
+def _require_passages(report: "UpdateReport", folder: Path, as_json: bool) -> None:
+    if report.passages:
+        return
+    from rom_haystack.files import MIME_TYPES  # noqa: PLC0415
+
+    message = f"Nothing to index in '{folder}': it has no readable files ({', '.join(MIME_TYPES)})."
+    fail(message, NOTHING_INDEXED, as_json, **_report_fields(report))
+
+
+def _answer_fields(answer: "ExtractedAnswer") -> dict[str, Any]:
+    span, context = answer.document_offset, answer.context_offset
+    if answer.document is None or span is None or context is None:
+        raise TypeError(f"The reader gave an answer without its place: {answer}.")
+    return {
+        "answer": answer.data,
+        "score": answer.score,
+        "start": span.start,
+        "end": span.end,
+        "sentence": answer.context,
+        "sentence_start": context.start,
+        "sentence_end": context.end,
+        "document": {
+            "id": answer.document.id,
+            "title": answer.document.meta.get("title"),
+            "file_path": answer.document.meta.get("file_path"),
+            "page": answer.meta.get("answer_page_number"),
+            "content": answer.document.content,
+        },
+    }
+
+
+def _passage_fields(document: "Document") -> dict[str, Any]:
+    return {
+        "id": document.id,
+        "title": document.meta.get("title"),
+        "file_path": document.meta.get("file_path"),
+        "page": document.meta.get("page_number"),
+        "score": document.score,
+    }
+
+
+def _report_fields(report: "UpdateReport") -> dict[str, Any]:
+    return {**asdict(report), "skipped": [{"file": name, "reason": reason} for name, reason in report.skipped]}
+
+
+def _show_answers(answers: "list[ExtractedAnswer]") -> None:
+    output = Console(highlight=False)
+    for number, answer in enumerate(answers, start=1):
+        fields = _answer_fields(answer)
+        sentence, start, end = fields["sentence"], fields["sentence_start"], fields["sentence_end"]
+        if number > 1:
+            output.print()
+        output.print(Text.assemble((f"{number}. {printable(fields['answer'])}", "bold"), f"  {answer.score:.0%}"))
+        output.print(
+            Text.assemble(
+                "   ",
+                printable(sentence[:start]),
+                (printable(sentence[start:end]), "bold black on green"),
+                printable(sentence[end:]),
+            )
+        )
+        output.print(Text(f"   {_place(fields['document'])}", style="dim"))
+
+
+def _show_no_answer(documents: "list[Document]") -> None:
+    output = Console(highlight=False)
+    output.print("No answer found in these documents.")
+    if documents:
+        output.print("Nearest passages:")
+    for place in dict.fromkeys(_place(_passage_fields(document)) for document in documents):
+        output.print(Text(f"   {place}", style="dim"))
+
+
+def _show_report(library: "Library", report: "UpdateReport") -> None:
+    output = Console(highlight=False)
+    counts = [
+        f"{len(names)} {what}"
+        for what, names in (
+            ("added", report.added),
+            ("replaced", report.replaced),
+            ("removed", report.removed),
+            ("unchanged", report.unchanged),
+            ("skipped", report.skipped),
+        )
+        if names
+    ]
+    output.print(Text(f"Files: {', '.join(counts)}. Passages: {report.passages}."))
+    output.print(Text(f"Index: {library.index}", style="dim"), soft_wrap=True)
+
+
+def _place(fields: dict[str, Any]) -> str:
+    """Say where a passage stands: title, file, page."""
+    page = None if fields["page"] is None else f"page {fields['page']}"
+    return printable(", ".join(str(part) for part in (fields["title"], fields["file_path"], page) if part))
+
+
+_FILE_COLUMN = TextColumn("{task.fields[file]}", markup=False)

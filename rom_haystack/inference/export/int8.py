@@ -1,0 +1,84 @@
+"""Quantise graphs to 8 bits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import openvino
+    from transformers import PreTrainedTokenizerBase
+
+    from rom_haystack.inference.facts import ModelFacts
+
+#: Longest calibration input.
+_MAX_LENGTH = 384
+
+Inputs = dict[str, NDArray[np.int64]]
+
+
+def calibration_inputs(
+    tokenizer: PreTrainedTokenizerBase, facts: ModelFacts, pairs: Sequence[tuple[str, str]]
+) -> list[Inputs]:
+    """Write pairs of a question and a passage as a graph's inputs: `[1, length]`, each in all three forms.
+
+    Quantisation chooses its ranges by what flows through the model, so it must see queries, passages and pairs.
+    """
+    cut = {"truncation": True, "max_length": min(facts.max_length, _MAX_LENGTH), "return_tensors": "np"}
+    forms = [texts for question, passage in pairs for texts in ((question,), (passage,), (question, passage))]
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if facts.uses_token_types else [])]
+    encoded = [tokenizer(*texts, return_token_type_ids=facts.uses_token_types, **cut) for texts in forms]
+    return [{name: np.asarray(tokens[name], dtype=np.int64) for name in names} for tokens in encoded]
+
+
+def quantize_openvino(model: openvino.Model, inputs: Sequence[Inputs]) -> openvino.Model:
+    """Quantise the weights and activations of an OpenVINO model.
+
+    Args:
+        model: Left as it is.
+        inputs: What to choose the ranges of activations by.
+
+    Raises:
+        ImportError: NNCF is not installed.
+    """
+    nncf = _nncf()
+    return nncf.quantize(model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs))
+
+
+def quantize_onnx(source: Path, target: Path) -> None:
+    """Quantise the weights of an ONNX model; ONNX Runtime chooses the ranges of activations as it runs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 (only int8 needs it)
+
+    quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm", "Gather"], weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=True)
+
+
+def _nncf() -> Any:
+    """Import NNCF without its telemetry, which would otherwise note and send its use unasked."""
+    with _hidden("openvino_telemetry"):
+        try:
+            import nncf  # noqa: PLC0415 (only int8 needs it)
+        except ImportError as error:
+            raise ImportError(
+                f"Quantising to int8 needs NNCF ({error}). Install it: pip install 'rom-haystack[int8]'."
+            ) from error
+    return nncf
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Let imports of a module fail, as if it were not installed."""
+    present = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment] (this is how Python marks it)
+    try:
+        yield
+    finally:
+        if present is None:
+            del sys.modules[module]
+        else:
+            sys.modules[module] = present

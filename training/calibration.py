@@ -1,0 +1,262 @@
+"""Measure when reading may stop early, and keep it beside the checkpoint.
+
+Questions of development data are answered by reading all retrieved passages, several retrievers each giving its own
+order. Then a rule is sought that reads as few of them as possible, while its best answer is the one of exact reading
+as often as promised. Half of the articles fit the rule; everything that is reported was measured on other questions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from rom_haystack.inference import Answer, EncoderSpec, ReadingOptions, ROMEncoder
+from rom_haystack.metrics import exact_match, f1
+from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.errors import DataError
+from training.evaluation import BM25Ranker, DenseRanker, Figure, Ranker
+from training.stopping import ReadPassages, allowed_errors, check, fit_rule
+
+#: By setting, how often its best answer must be the one of exact reading.
+PROMISES = {"cautious": 0.995, "fast": 0.97}
+
+#: The questions that fit the rules and check them, those that only check them, and whose passages are searched.
+QUESTIONS = "squad/dev"
+CHECKS = ["nq/train", "fairytaleqa/dev", "medquad/pairs", "squad/dev_unanswerable"]
+PASSAGES = ["squad/train", "squad/dev", "squad/dev_unanswerable", "nq/train", "fairytaleqa/dev", "medquad/pairs"]
+
+#: Pairs read per call, so that progress shows.
+_PAIRS_AT_ONCE = 500
+
+#: Numbers of retrieved passages for which figures are given.
+_TOTALS = (5, 10, 20)
+
+#: How passages are retrieved in the checks; the rules are fitted on the first.
+_ORDERS = ("dense", "bm25", "hybrid")
+
+#: How many passages each retriever gives to the hybrid, and what it adds to their ranks (as Haystack's joiner does).
+_CANDIDATES = 50
+_RANK_OFFSET = 61
+
+
+class RetrieveAndRead:
+    """Retrieve passages by several retrievers and read them, each pair once.
+
+    Args:
+        encoder: Embeds and reads.
+        passages: The collection.
+        options: How to read.
+    """
+
+    def __init__(self, encoder: ROMEncoder, passages: Sequence[Passage], options: ReadingOptions) -> None:
+        self.encoder = encoder
+        self.texts = [passage.text for passage in passages]
+        self.options = options
+        self._rankers: dict[str, Ranker] = {"dense": DenseRanker(encoder, self.texts), "bm25": BM25Ranker(self.texts)}
+        self._answers: dict[tuple[str, int], Answer | None] = {}
+
+    def read(self, questions: Sequence[Question], order: str, count: int) -> ReadPassages:
+        """Read the first `count` passages of each question, as retriever `order` gives them."""
+        ranking = self.rank([question.text for question in questions], order, min(count, len(self.texts)))
+        pairs = [(question.text, int(row)) for question, rows in zip(questions, ranking, strict=True) for row in rows]
+        self._read(list(dict.fromkeys(pair for pair in pairs if pair not in self._answers)))
+        found = [self._answers[pair] for pair in pairs]
+        golds = [question.answers for question in questions for _ in ranking[0]]
+        return ReadPassages(
+            logits=np.array([answer.logit if answer else -np.inf for answer in found]).reshape(ranking.shape),
+            em=_scores(exact_match, found, golds).reshape(ranking.shape),
+            f1=_scores(f1, found, golds).reshape(ranking.shape),
+        )
+
+    def rank(self, queries: Sequence[str], order: str, count: int) -> NDArray[np.int64]:
+        """Return `[len(queries), count]` rows of passages, best first."""
+        if order != "hybrid":
+            return self._rankers[order].rank(queries, count)
+        candidates = min(_CANDIDATES, len(self.texts))
+        rankings = [ranker.rank(queries, candidates) for ranker in self._rankers.values()]
+        return np.array([reciprocal_rank_fusion(rows)[:count] for rows in zip(*rankings, strict=True)], dtype=np.int64)
+
+    def _read(self, pairs: Sequence[tuple[str, int]]) -> None:
+        with tqdm(total=len(pairs), desc="Reading", unit="passage") as bar:
+            for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+                piece = pairs[start : start + _PAIRS_AT_ONCE]
+                queries, passages = [query for query, _ in piece], [self.texts[row] for _, row in piece]
+                answers = self.encoder.read(queries, passages, self.options)
+                self._answers |= {pair: found[0] if found else None for pair, found in zip(piece, answers, strict=True)}
+                bar.update(len(piece))
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[int] | NDArray[np.int64]]) -> list[int]:
+    """Merge rankings by the sum of their reciprocal ranks (Cormack et al., 2009); ties as in the first."""
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, row in enumerate(ranking):
+            scores[int(row)] = scores.get(int(row), 0.0) + 1 / (_RANK_OFFSET + rank)
+    return sorted(scores, key=lambda row: -scores[row])
+
+
+def calibrate(
+    spec: EncoderSpec,
+    data: Path,
+    *,
+    questions_in: str = QUESTIONS,
+    checks_in: Sequence[str] = CHECKS,
+    passages_in: Sequence[str] = PASSAGES,
+    limit: int | None = None,
+    check_limit: int = 200,
+    passage_count: int = 10,
+    seed: int = 13,
+    promises: Mapping[str, float] = PROMISES,
+) -> dict[str, Any]:
+    """Measure a checkpoint's stopping rules.
+
+    The questions of `questions_in` about half of the articles fit the rules, with passages from dense retrieval. The
+    others check them; so do questions of other sets, passages from BM25 and from both retrievers fused, and up to
+    twice as many passages.
+
+    Args:
+        spec: The checkpoint and the engine that runs it.
+        data: Root folder of the data.
+        questions_in: Set of the questions, below `data`.
+        checks_in: Sets of further questions.
+        passages_in: Sets whose passages, without titles, make the collection.
+        limit: Most questions of `questions_in`, drawn by `seed`; None for all.
+        check_limit: Most questions of a set in the further checks, drawn by `seed`.
+        passage_count: Passages per question that the promises hold for.
+        seed: Seed of the draws and of the halves.
+        promises: By setting, how often its best answer must be the one of exact reading.
+
+    Returns:
+        What `calibration.json` holds: below `stopping`, the `passage_score_weight`, the `settings` and what was
+        `measured`.
+
+    Raises:
+        CheckpointError: The checkpoint can't be loaded.
+        ImportError: The engine is not installed.
+        DataError: A set is missing or damaged, or there are too few questions to show what is promised.
+    """
+    command = _command(
+        spec.model,
+        questions=[questions_in],
+        check=checks_in,
+        collection=passages_in,
+        limit=[] if limit is None else [limit],
+        check_limit=[check_limit],
+        passages=[passage_count],
+        backend=[spec.backend],
+        dtype=[] if spec.dtype is None else [spec.dtype],
+        seed=[seed],
+    )
+    encoder = spec.load()
+    collection = {p.id: p for name in passages_in for p in read_passages(data / name).values()}
+    rng = np.random.default_rng(seed)
+    questions = draw(_questions(data / questions_in, collection), limit, rng)
+    fits = first_half([collection[question.passage_id].title for question in questions], rng)
+    fitting = [question for question, fit in zip(questions, fits, strict=True) if fit]
+    held_out = [question for question, fit in zip(questions, fits, strict=True) if not fit]
+    for promise in promises.values():
+        allowed_errors(len(fitting), promise)  # too few questions are found before hours of reading
+    asked = {questions_in: draw(held_out, check_limit, rng)}
+    asked |= {name: draw(_questions(data / name, collection), check_limit, rng) for name in checks_in}
+    work = RetrieveAndRead(encoder, list(collection.values()), ReadingOptions(answers_per_seq=1))
+    weight = work.options.passage_score_weight
+    sample = work.read(fitting, _ORDERS[0], passage_count).logits
+    rules = {name: fit_rule(sample, promise, passage_score_weight=weight) for name, promise in promises.items()}
+    checks = [(questions_in, _ORDERS[0], work.read(held_out, _ORDERS[0], passage_count))]
+    checks += [
+        (name, order, work.read(some, order, 2 * passage_count)) for name, some in asked.items() for order in _ORDERS
+    ]
+    return {
+        "stopping": {
+            "passage_score_weight": weight,
+            "settings": {name: {"level": rule.level, "slope": rule.slope} for name, rule in rules.items()},
+            "measured": {
+                "command": command,
+                "backend": encoder.backend_name,
+                "passages in the collection": len(collection),
+                "fitting questions": len(fitting),
+                "promises": {name: 100 * promise for name, promise in promises.items()},
+                "checks": [
+                    {"setting": setting, "questions": name, "order": order, **check(read.top(total), rule)}
+                    for setting, rule in rules.items()
+                    for name, order, read in checks
+                    for total in _totals(read)
+                ],
+            },
+        }
+    }
+
+
+def checks_table(calibration: Mapping[str, Any]) -> str:
+    """Lay out what was measured as a Markdown table."""
+    lines = [
+        "| setting | questions | order | passages | agreement | passages read | in twos | EM change | F1 change |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in calibration["stopping"]["measured"]["checks"]:
+        cells = (row["setting"], f"{row['question count']} of {row['questions']}", row["order"], row["passages"])
+        figures = (row["passages read"], row["passages read in twos"], row["EM change"], row["F1 change"])
+        lines.append("| " + " | ".join(str(cell) for cell in (*cells, Figure(**row["agreement"]), *figures)) + " |")
+    return "\n".join(lines)
+
+
+def write_calibration(calibration: Mapping[str, Any], path: Path) -> None:
+    """Write `calibration.json`, replacing what is there at once."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def first_half(titles: Sequence[str], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Pick titles at random until they have half of the items, so that no title is in both halves."""
+    names, counts = np.unique(titles, return_counts=True)
+    order = rng.permutation(len(names))
+    chosen = names[order[np.cumsum(counts[order]) <= len(titles) / 2]]
+    return np.isin(titles, chosen)
+
+
+def draw(questions: Sequence[Question], limit: int | None, rng: np.random.Generator) -> list[Question]:
+    """Draw at most `limit` questions, kept in their order; None for all."""
+    if limit is None or len(questions) <= limit:
+        return list(questions)
+    return [questions[i] for i in sorted(rng.choice(len(questions), limit, replace=False).tolist())]
+
+
+def _command(model: str, **options: Sequence[object]) -> str:
+    """Write the command that measures the same again."""
+    words = [f"--{name.replace('_', '-')} {value}" for name, values in options.items() for value in values]
+    return " ".join(["python -m training calibrate", model, "--data DATA", *words])
+
+
+def _scores(
+    metric: Callable[[str, Sequence[str]], float], found: Sequence[Answer | None], golds: Sequence[Sequence[str]]
+) -> NDArray[np.float64]:
+    return np.array(
+        [
+            metric(answer.text if answer else "", gold) if gold else np.nan
+            for answer, gold in zip(found, golds, strict=True)
+        ]
+    )
+
+
+def _questions(folder: Path, collection: Mapping[str, Passage]) -> list[Question]:
+    """Read the questions whose own passage is in the collection.
+
+    Raises:
+        DataError: There are none.
+    """
+    questions = [question for question in read_questions(folder) if question.passage_id in collection]
+    if not questions:
+        raise DataError(f"{folder}: the collection has none of the passages of these questions.")
+    return questions
+
+
+def _totals(found: ReadPassages) -> list[int]:
+    count = found.logits.shape[1]
+    return sorted({count, *(total for total in _TOTALS if total < count)})
