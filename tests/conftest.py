@@ -10,6 +10,7 @@ os.environ["ROM_BACKEND"] = "torch"  # what `auto` means, or every tiny checkpoi
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more, and lose much on busy machines
 
 import shutil
 from collections.abc import Callable, Sequence

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from rom_haystack.caches import cache_home
@@ -55,3 +58,23 @@ def test_the_home_of_nobody(monkeypatch):
     monkeypatch.setenv("ROM_HOME", "~nosuchuser/x")
     with pytest.raises(ValueError, match=r"ROM_HOME '~nosuchuser/x' can't be found.*Write the path out in full"):
         cache_home()
+
+
+def test_a_user_without_home(monkeypatch):
+    def nowhere():
+        raise RuntimeError("no home")
+
+    for name in ("ROM_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ValueError, match="Set ROM_HOME"):
+        cache_home()
+
+
+def test_a_relative_choice_for_all_programs_is_ignored(monkeypatch, tmp_path):
+    monkeypatch.delenv("ROM_HOME", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert cache_home() == tmp_path / ".cache" / "rom_haystack"

@@ -359,9 +359,12 @@ def _page_number(document: Document, start: int) -> dict[str, Any]:
 
 
 def _readable(documents: list[Document]) -> list[Document]:
-    """Keep documents with text, each once."""
-    unique = {(d.id, d.content): d for d in reversed(documents) if d.content and d.content.strip()}
-    return list(reversed(unique.values()))
+    """Keep documents with text, each once, where it first stands: their order is that of their retrieval."""
+    unique: dict[tuple[str, str], Document] = {}
+    for document in documents:
+        if document.content and document.content.strip():
+            unique.setdefault((document.id, document.content), document)
+    return list(unique.values())
 
 
 def _warn_of_unreadable(documents: list[list[Document]]) -> None:

@@ -7,12 +7,14 @@ backend as it would without this.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rom_haystack.inference.backends.base import Backend, Head, Outputs, TokenIds
+from rom_haystack.inference.backends.graph import check_process
 from rom_haystack.inference.batching import padded_length
 
 
@@ -66,11 +68,17 @@ class Coalescer:
         self._lock = threading.Lock()
         self._leader: _Request | None = None
         self._waiting: list[_Request] = []  # least recently served first
+        self._process = os.getpid()
 
     def run(self, inputs: Sequence[TokenIds], head: Head, *, batch_size: int | None = None) -> list[Outputs]:
-        """Run the encoder and one head; see `Backend.run`, whose errors reach every caller with inputs in the call."""
+        """Run the encoder and one head; see `Backend.run`, whose errors reach every caller with inputs in the call.
+
+        Raises:
+            RuntimeError: The process was forked since the encoder was loaded.
+        """
         if not len(inputs):
             return []
+        check_process(self._process)  # the lock and the leader of another process may never be free again
         request = _Request(inputs, (head, batch_size), threading.Condition(self._lock))
         try:
             with self._lock:

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
     from rom_haystack.modeling import ROMModel
 
-#: Tokens per call of the backend, padding counted. Larger calls are no faster and only cost memory and patience.
-TOKEN_BUDGET = 8192
+#: Tokens per call of the backend, padding counted. On CPUs larger calls are hardly faster, and others wait for them.
+TOKEN_BUDGET = 4096
+_ACCELERATOR_TOKEN_BUDGET = 32_768
 
 #: Token budgets handed over in one go while embedding, after which a progress bar moves.
 _BUDGETS_AT_ONCE = 4
-#: Pairs tokenised and read in one go, which bounds the memory of a long job.
-_PAIRS_AT_ONCE = 1024
+#: Texts embedded, and characters of passages read, in one go, which bounds the memory of a long job.
+_TEXTS_AT_ONCE = 16_384
+_CHARACTERS_AT_ONCE = 2_000_000
 #: Spans decoded per answer that is wanted, as most overlap with better ones.
 _SPANS_PER_ANSWER = 4
 
@@ -69,14 +71,14 @@ class ROMEncoder:
 
     @classmethod
     def from_model(
-        cls, model: ROMModel, tokenizer: PreTrainedTokenizerBase, *, token_budget: int = TOKEN_BUDGET
+        cls, model: ROMModel, tokenizer: PreTrainedTokenizerBase, *, token_budget: int | None = None
     ) -> Self:
         """Run a model in torch.
 
         Args:
             model: A ROM model, in evaluation mode and on its device.
             tokenizer: Its (fast) tokenizer.
-            token_budget: Most tokens per forward pass, padding counted.
+            token_budget: Most tokens per forward pass, padding counted. None for what suits the model's device.
 
         Raises:
             ValueError: The tokenizer can't tell where tokens stand in the text.
@@ -85,6 +87,8 @@ class ROMEncoder:
 
         if not tokenizer.is_fast:
             raise ValueError("The checkpoint's tokenizer has no fast version, so answers would have no offsets.")
+        if token_budget is None:
+            token_budget = TOKEN_BUDGET if model.device.type == "cpu" else _ACCELERATOR_TOKEN_BUDGET
         facts = facts_of(model, tokenizer)
         backend = TorchBackend(
             model, pad_token_id=facts.pad_token_id, max_length=facts.max_length, token_budget=token_budget
@@ -155,13 +159,12 @@ class ROMEncoder:
             raise ValueError(f"{len(queries)} queries for {len(passages)} passages: pairs need as many of both.")
         self._check_length(options.max_seq_length)
         answers: list[list[Answer]] = []
-        for start in range(0, len(passages), _PAIRS_AT_ONCE):
-            piece = slice(start, start + _PAIRS_AT_ONCE)
+        for piece in _pieces(passages):
             answers += self._read(queries[piece], passages[piece], options)
         return answers
 
     def read_in_turn(
-        self, query: str, passages: Sequence[str], options: ReadingOptions | None = None, *, group_size: int = 2
+        self, query: str, passages: Sequence[str], options: ReadingOptions | None = None, *, group_size: int | None = None
     ) -> Iterator[list[list[Answer]]]:
         """Read passages in their order, a few at a time, and give the answers of each group as soon as it is read.
 
@@ -169,7 +172,7 @@ class ROMEncoder:
             query: The query.
             passages: As in `read`.
             options: As in `read`.
-            group_size: Passages per group.
+            group_size: Passages per group. None for as many as the backend runs at once, and at least 2.
 
         Returns:
             Group by group, each passage's answers. Groups that are not asked for are not read.
@@ -177,9 +180,10 @@ class ROMEncoder:
         Raises:
             ValueError: `group_size` is below 1.
         """
-        if group_size < 1:
+        size = max(2, self.backend.parallel) if group_size is None else group_size
+        if size < 1:
             raise ValueError(f"group_size is {group_size}; it must be at least 1.")
-        groups = (passages[start : start + group_size] for start in range(0, len(passages), group_size))
+        groups = (passages[start : start + size] for start in range(0, len(passages), size))
         return (self.read([query] * len(group), group, options) for group in groups)
 
     def read_until_settled(
@@ -228,14 +232,15 @@ class ROMEncoder:
         self._check_length(max_length)
         self._check_embedding(batch_size, truncate_dim)
         _check_texts(texts)
-        tokens = self.tokenizer.singles(texts, max_length)
         embeddings = np.zeros((len(texts), self.embedding_dim), dtype=np.float32)
         budget = _BUDGETS_AT_ONCE * self._token_budget
         with tqdm(total=len(texts), desc="Embedding", unit="text", disable=not progress) as bar:
-            for piece in length_bucketed_batches([len(ids) for ids in tokens], token_budget=budget):
-                outputs = self._coalescer.run([tokens[i] for i in piece], "retrieval", batch_size=batch_size)
-                embeddings[piece] = [output["embedding"] for output in outputs]
-                bar.update(len(piece))
+            for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                tokens = self.tokenizer.singles(texts[start : start + _TEXTS_AT_ONCE], max_length)
+                for piece in length_bucketed_batches([len(ids) for ids in tokens], token_budget=budget):
+                    outputs = self._coalescer.run([tokens[i] for i in piece], "retrieval", batch_size=batch_size)
+                    embeddings[np.array(piece) + start] = [output["embedding"] for output in outputs]
+                    bar.update(len(piece))
         embeddings = embeddings[:, :truncate_dim]
         if normalize or (truncate_dim and self.facts.similarity == "cosine"):
             embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
@@ -287,6 +292,16 @@ class ROMEncoder:
                 f"truncate_dim is {truncate_dim}; this checkpoint's embeddings have 1 to {self.embedding_dim} "
                 "dimensions."
             )
+
+
+def _pieces(passages: Sequence[str]) -> Iterator[slice]:
+    """Cut a list of passages where each piece has its fill of characters."""
+    start = characters = 0
+    for index, passage in enumerate(passages):
+        characters += len(passage) + 1
+        if characters > _CHARACTERS_AT_ONCE or index == len(passages) - 1:
+            yield slice(start, index + 1)
+            start, characters = index + 1, 0
 
 
 def _check_texts(texts: Sequence[str]) -> None:

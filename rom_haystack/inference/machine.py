@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -13,6 +14,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _MEASURED_PACKAGES = ("rom-haystack", "torch", "openvino", "onnxruntime")
 
 
+@functools.cache
 def circumstances() -> dict[str, Any]:
     """Describe this machine and the versions of what is measured, in plain values.
 

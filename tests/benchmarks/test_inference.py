@@ -109,8 +109,18 @@ def preparation(sources: Sources) -> Preparation:
     return Preparation(sources, passages, 1, lambda line: None)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiny models gain nothing by more, and wait for each other on a busy machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # in processes of their own
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
-def within_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def within_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure without other processes: what they would import takes seconds each."""
 
     def start(self: Worker, job: Job) -> None:
@@ -126,7 +136,6 @@ def within_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Worker, "request", request)
     monkeypatch.setattr(Worker, "close", lambda self: None)
     monkeypatch.setattr(stopwatch_module, "setattr", monkeypatch.setattr, raising=False)  # watching is for good
-    return
 
 
 @pytest.fixture

@@ -253,10 +253,15 @@ class TestReading:
 
     def test_more_pairs_than_are_read_in_one_go(self, fake_encoder, monkeypatch):
         expected = fake_encoder().read(["Who?"] * 6, PASSAGES)
-        monkeypatch.setattr(encoder_module, "_PAIRS_AT_ONCE", 4)
+        monkeypatch.setattr(encoder_module, "_CHARACTERS_AT_ONCE", sum(len(passage) + 1 for passage in PASSAGES[:4]) - 1)
         encoder = fake_encoder()
         assert encoder.read(["Who?"] * 6, PASSAGES) == expected
         assert [len(call) for call in encoder.backend.calls] == [4, 2]
+
+    def test_more_texts_than_are_embedded_in_one_go(self, tiny_encoder, monkeypatch):
+        expected = tiny_encoder.encode_passages(PASSAGES)
+        monkeypatch.setattr(encoder_module, "_TEXTS_AT_ONCE", 2)
+        np.testing.assert_allclose(tiny_encoder.encode_passages(PASSAGES), expected, atol=1e-6)
 
     def test_a_large_document_is_read_in_bounded_memory(self, tiny_encoder):
         passage = ("The Nile flows north through eleven countries, and its water feeds them. " * 3000)[:150_000]

@@ -41,9 +41,11 @@ class Backend(ABC):
 
     Attributes:
         name: Engine and type of its arithmetic, such as `openvino-bfloat16`.
+        parallel: Inputs that it runs at once, each on threads of its own.
     """
 
     name: str
+    parallel: int = 1
 
     @abstractmethod
     def run(self, inputs: Sequence[TokenIds], head: Head, *, batch_size: int | None = None) -> list[Outputs]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rom_haystack.inference.backends.base import Backend, Head, Outputs, TokenIds
 from rom_haystack.inference.backends.graph import check_head, check_process, graph_inputs, head_outputs
 from rom_haystack.inference.facts import ModelFacts
+from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class OpenVINOBackend(Backend):
         self.name = f"openvino-{dtype}"
         self._facts = facts
         self._outputs = {output.any_name for output in self._compiled.outputs}
-        self._lead = _REQUESTS_PER_STREAM * int(self._compiled.get_property("NUM_STREAMS"))
+        self.parallel = int(self._compiled.get_property("NUM_STREAMS"))
         self._process = os.getpid()
         # Each caller takes a set of requests and brings it back; appending and popping are atomic.
         self._idle: deque[list[InferRequest]] = deque()
@@ -117,7 +118,7 @@ class OpenVINOBackend(Backend):
         try:
             return self._idle.pop()
         except IndexError:
-            return [self._compiled.create_infer_request() for _ in range(self._lead)]
+            return [self._compiled.create_infer_request() for _ in range(_REQUESTS_PER_STREAM * self.parallel)]
 
     def _finish(self, request: InferRequest, length: int, head: Head) -> Outputs:
         request.wait()
@@ -137,9 +138,8 @@ def _settings(dtype: OpenVINODtype, threads: int | None) -> dict[str, Any]:
 
 def _openvino() -> Any:
     try:
-        import openvino  # noqa: PLC0415 (only this backend needs it)
+        return import_untracked("openvino")
     except ImportError as error:
         raise ImportError(
             f"backend='openvino' needs OpenVINO ({error}). Install it: pip install 'rom-haystack[openvino]'."
         ) from error
-    return openvino

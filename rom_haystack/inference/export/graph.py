@@ -30,6 +30,7 @@ from rom_haystack.inference.export.packages import check_packages
 from rom_haystack.inference.export.quiet import quiet
 from rom_haystack.inference.facts import ModelFacts, facts_of
 from rom_haystack.inference.samples import read_sample
+from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling import ROMModel, load_checkpoint
 from rom_haystack.modeling.errors import CheckpointError
 from rom_haystack.modeling.places import FACTS_FILE, check_folder
@@ -156,8 +157,7 @@ def _plain_graph(kept: Path, workplace: Path, model: ROMModel, facts: ModelFacts
 
 def _write_openvino(plain: Path, path: Path, *, half: bool, examples: Sequence[Inputs] | None) -> None:
     """Convert an ONNX graph, and quantise it if there are examples to do it by."""
-    import openvino  # noqa: PLC0415 (only this engine needs it)
-
+    openvino = import_untracked("openvino")
     model = openvino.Core().read_model(plain)
     if examples:
         model = quantize_openvino(model, examples)

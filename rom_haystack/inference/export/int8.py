@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rom_haystack.inference.untracked import import_untracked
 
 if TYPE_CHECKING:
     import openvino
@@ -55,30 +55,20 @@ def quantize_onnx(source: Path, target: Path) -> None:
     """Quantise the weights of an ONNX model; ONNX Runtime chooses the ranges of activations as it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 (only int8 needs it)
 
-    quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm", "Gather"], weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=True)
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        use_external_data_format=True,
+    )
 
 
 def _nncf() -> Any:
-    """Import NNCF without its telemetry, which would otherwise note and send its use unasked."""
-    with _hidden("openvino_telemetry"):
-        try:
-            import nncf  # noqa: PLC0415 (only int8 needs it)
-        except ImportError as error:
-            raise ImportError(
-                f"Quantising to int8 needs NNCF ({error}). Install it: pip install 'rom-haystack[int8]'."
-            ) from error
-    return nncf
-
-
-@contextmanager
-def _hidden(module: str) -> Iterator[None]:
-    """Let imports of a module fail, as if it were not installed."""
-    present = sys.modules.get(module)
-    sys.modules[module] = None  # type: ignore[assignment] (this is how Python marks it)
     try:
-        yield
-    finally:
-        if present is None:
-            del sys.modules[module]
-        else:
-            sys.modules[module] = present
+        return import_untracked("nncf")
+    except ImportError as error:
+        raise ImportError(
+            f"Quantising to int8 needs NNCF ({error}). Install it: pip install 'rom-haystack[int8]'."
+        ) from error

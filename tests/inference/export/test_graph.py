@@ -278,7 +278,9 @@ class TestErrors:
             return forward(self, input_ids, attention_mask, token_type_ids)
 
         monkeypatch.setattr(graph._AllHeads, "forward", branching)
-        with pytest.raises(CheckpointError, match=r"'bert' can't be written as a graph.*backend='torch'.*data-dependent"):
+        with pytest.raises(
+            CheckpointError, match=r"'bert' can't be written as a graph.*backend='torch'.*data-dependent"
+        ):
             export_graph(checkpoint, tmp_path / "export", "onnx")
         assert [path.name for path in (tmp_path / "export").iterdir()] == [".lock"]
 
