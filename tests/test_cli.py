@@ -315,7 +315,7 @@ class TestExport:
         place = tmp_path / "exported"
         arguments = ["export", str(tiny_checkpoint), "--output", str(place), "--questions", str(questions), "--json"]
         result = CliRunner().invoke(app, arguments)
-        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.exit_code == 0, result.stderr
         report = json.loads(result.stdout)
         fidelity = report["fidelity"]
         assert report["graph"] == str(place / "openvino.xml")
@@ -357,13 +357,13 @@ class TestExport:
         for message, result in {
             "missing.tsv can't be read": export("--questions", tmp_path / "missing.tsv"),
             "pip install 'rom-haystack[onnx]'": export("--backend", "onnx", "--questions", questions),
-            "holds no questions": export("--int8", "--questions", questions.with_name("one.tsv")),
+            "asks about a single file": export("--int8", "--questions", questions.with_name("one.tsv")),
             "'~nosuchuser/x'": export("--output", "~nosuchuser/x"),
             "file": export("--output", tmp_path / "file", "--questions", questions),
         }.items():
             assert result.exit_code == MISTAKE, message
-            assert message in result.stderr
-            assert len(result.stderr.splitlines()) == 1
+            assert message in result.stderr.splitlines()[-1]
+            assert len(result.stderr.splitlines()) <= 2  # before it, perhaps, what was begun
             assert result.stdout == ""
 
 

@@ -8,7 +8,10 @@ import typer
 
 from rom_haystack.cli.app import DEFAULT_MODEL, EPILOG, JsonOption, ModelArgument, app, mistakes_explained
 from rom_haystack.cli.output import print_json, print_rows
-from rom_haystack.cli.quiet import quiet
+from rom_haystack.cli.quiet import preparation_announced, quiet
+
+#: Suffixes of files that hold weights: of checkpoints, OpenVINO's and ONNX graphs.
+_WEIGHTS = (".safetensors", ".bin", ".data")
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -56,7 +59,8 @@ def export(
     """
     with mistakes_explained(as_json):
         quiet(model)
-        report = _export(model, output, backend, int8, questions)
+        with preparation_announced():
+            report = _export(model, output, backend, int8, questions)
         if as_json:
             print_json(report)
         else:
@@ -70,10 +74,15 @@ def _describe(model: str) -> dict[str, Any]:
     from haystack.utils import ComponentDevice  # noqa: PLC0415
 
     from rom_haystack import __version__  # noqa: PLC0415
-    from rom_haystack.modeling import load_checkpoint, resolve_checkpoint  # noqa: PLC0415
+    from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint  # noqa: PLC0415
+    from rom_haystack.modeling.places import has_weights  # noqa: PLC0415
 
     folder = resolve_checkpoint(model)
-    loaded, tokenizer = load_checkpoint(model)
+    if has_weights(folder):
+        loaded, _ = load_checkpoint(model)
+    else:  # an exported graph, counted by its configuration
+        with torch.device("meta"):
+            loaded = ROMModel(ROMConfig.from_pretrained(folder))
     device = ComponentDevice.resolve_device(None).to_torch_str()
     encoder: PretrainedConfig = loaded.config.encoder
     counts = loaded.parameter_counts()
@@ -84,7 +93,7 @@ def _describe(model: str) -> dict[str, Any]:
         "encoder": encoder.model_type,
         "layers": encoder.num_hidden_layers,
         "hidden_size": encoder.hidden_size,
-        "vocabulary": len(tokenizer),
+        "vocabulary": encoder.vocab_size,
         "heads": {name: dict(options) for name, options in loaded.config.heads.items()},
         "parameters": {
             "shared": counts["shared"],
@@ -93,7 +102,7 @@ def _describe(model: str) -> dict[str, Any]:
             "three_separate_encoders": counts["three separate encoders"],
             "ratio": round(counts["three separate encoders"] / counts["total"], 3),
         },
-        "weights_bytes": sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        "weights_bytes": sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS),
         "device": device,
         "backend": _backend(model, device),
         "versions": {
@@ -124,13 +133,19 @@ def _export(
     from rom_haystack.inference.export.folder import export_place, weights_path  # noqa: PLC0415
     from rom_haystack.inference.export.graph import export_graph  # noqa: PLC0415
     from rom_haystack.inference.fidelity import compare  # noqa: PLC0415
-    from rom_haystack.inference.loading import default_dtype, load_encoder, load_exported  # noqa: PLC0415
+    from rom_haystack.inference.loading import (  # noqa: PLC0415
+        default_dtype,
+        load_encoder,
+        load_exported,
+        preparation,
+    )
     from rom_haystack.modeling import resolve_checkpoint  # noqa: PLC0415
 
     checkpoint = resolve_checkpoint(model)
     folder = export_place(checkpoint) if output is None else expanded(output).absolute()
     dtype = "int8" if int8 else default_dtype(backend)
     calibration, sample = _samples(questions, int8)
+    preparation.info("Exporting %s for backend '%s' and measuring it …", model, backend)
     graph = export_graph(checkpoint, folder, backend, int8=int8, calibration=calibration)
     encoder = load_exported(folder, backend, dtype)
     reference = load_encoder(EncoderSpec.create(model, backend="torch", model_kwargs={"dtype": "float32"}))
@@ -160,9 +175,8 @@ def _samples(questions: Path | None, int8: bool) -> "tuple[list[tuple[str, str]]
     table, folder = (SAMPLE_QUESTIONS, SAMPLE_CORPUS) if questions is None else (questions, questions.parent)
     if not int8:
         return [], read_sample(table, folder)
-    return read_sample(table, folder, part=slice(1, None, 2)).pairs(), read_sample(
-        table, folder, part=slice(0, None, 2)
-    )
+    made_by, measured_on = (read_sample(table, folder, part=slice(start, None, 2)) for start in (1, 0))
+    return made_by.pairs(), measured_on
 
 
 def _show_facts(facts: dict[str, Any]) -> None:

@@ -164,7 +164,12 @@ class ROMEncoder:
         return answers
 
     def read_in_turn(
-        self, query: str, passages: Sequence[str], options: ReadingOptions | None = None, *, group_size: int | None = None
+        self,
+        query: str,
+        passages: Sequence[str],
+        options: ReadingOptions | None = None,
+        *,
+        group_size: int | None = None,
     ) -> Iterator[list[list[Answer]]]:
         """Read passages in their order, a few at a time, and give the answers of each group as soon as it is read.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from rom_haystack.inference.encoder import ROMEncoder
 from rom_haystack.inference.export.folder import (
     GraphBackend,
+    cache_place,
     export_place,
     graph_path,
     has_graph,
@@ -80,14 +81,14 @@ def exported_folder(spec: EncoderSpec) -> Path:
     """Return the folder with the graph of a spec's engine, exporting the model if no one has yet.
 
     Raises:
-        CheckpointError: The model can't be found or exported.
+        CheckpointError: The model can't be found or exported, or the export can't be written.
         ImportError: What the export needs is not installed.
     """
     checkpoint = checkpoint_folder(spec)
-    folder = export_place(checkpoint)
     backend, int8 = cast("GraphBackend", spec.backend), spec.dtype == "int8"
-    if has_graph(folder, backend, int8=int8):
-        return folder
+    for folder in (export_place(checkpoint), cache_place(checkpoint)):
+        if has_graph(folder, backend, int8=int8):
+            return folder
     if not has_weights(checkpoint):
         raise CheckpointError(
             f"{checkpoint} has no {graph_path(folder, backend, int8=int8).name} for backend '{backend}' and dtype "
@@ -96,7 +97,13 @@ def exported_folder(spec: EncoderSpec) -> Path:
     from rom_haystack.inference.export.graph import export_graph  # noqa: PLC0415 (it imports torch)
 
     preparation.info("Exporting %s for backend '%s', once …", spec.model, backend)
-    export_graph(checkpoint, folder, backend, int8=int8)
+    try:
+        export_graph(checkpoint, folder, backend, int8=int8)
+    except OSError as error:
+        raise CheckpointError(
+            f"The export of {spec.model} can't be written to {folder} ({error}). Set ROM_HOME to a writable folder, or "
+            "use backend='torch'."
+        ) from error
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import platform
@@ -14,7 +13,6 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _MEASURED_PACKAGES = ("rom-haystack", "torch", "openvino", "onnxruntime")
 
 
-@functools.cache
 def circumstances() -> dict[str, Any]:
     """Describe this machine and the versions of what is measured, in plain values.
 

@@ -62,6 +62,11 @@ def read_sample(
     """
     rows = _rows(questions)
     names = list(dict.fromkeys(row["file"] for row in rows))[part]
+    if rows and not names:
+        raise ValueError(
+            f"{questions} asks about a single file; ask about two or more, as one half of the files is to quantise by "
+            "and the other to measure on."
+        )
     passages: list[str] = []
     found: list[Question] = []
     for name in names:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from rom_haystack.caches import cache_home
 from rom_haystack.inference.choices import Choice, ChoiceFile
-from rom_haystack.inference.export.folder import GraphBackend, export_place, graph_path, has_graph
+from rom_haystack.inference.export.folder import GraphBackend, cache_place, export_place, graph_path, has_graph
 from rom_haystack.inference.fidelity import Fidelity, compare
 from rom_haystack.inference.loading import checkpoint_folder, default_dtype, load_encoder, preparation
 from rom_haystack.inference.machine import circumstances
@@ -141,7 +139,7 @@ def _measured_choice(spec: EncoderSpec) -> Choice:
             return choice
     except OSError as error:
         logger.warning("No engine can be prepared in %s (%s). Set ROM_HOME to a writable folder.", record.parent, error)
-        return Choice(_REFERENCE, _REFERENCE_DTYPE, f"others can't be prepared in {record.parent}")
+        return Choice(_REFERENCE, _REFERENCE_DTYPE, f"others can't be prepared in {record.parent} now")
 
 
 def _measure(spec: EncoderSpec, candidates: Sequence[EncoderSpec]) -> tuple[Choice, dict[str, Any]]:
@@ -160,7 +158,9 @@ def _measure(spec: EncoderSpec, candidates: Sequence[EncoderSpec]) -> tuple[Choi
             concrete = candidate.resolved()
             encoder = load_encoder(concrete)
             compare(reference, {concrete: encoder}, _smallest(sample))  # one that can't run is found out here
-        except Exception as error:  # noqa: BLE001 (engines fail in many ways, and torch remains)
+        except Exception as error:  # engines fail in many ways, and torch remains
+            if isinstance(error, MemoryError) or isinstance(error.__cause__ or error, OSError):
+                raise OSError(str(error)) from error  # it may pass, so it must not decide for good
             failures[_name(candidate)] = f"{type(error).__name__}: {error}"
             logger.warning("%s can't run %s: %s", _name(candidate), spec.model, failures[_name(candidate)])
         else:
@@ -198,12 +198,8 @@ def _summary(fidelity: Fidelity) -> str:
 
 
 def _record(checkpoint: Path) -> Path:
-    """Place the file of choices beside the graphs in the cache; those in a checkpoint's own folder may be read-only."""
-    place = export_place(checkpoint)
-    if place == checkpoint:
-        digest = hashlib.blake2b(os.fsencode(checkpoint.resolve()), digest_size=8).hexdigest()
-        place = cache_home() / "exports" / f"{checkpoint.name}-{digest}"
-    return place / _RECORD
+    """Place the file of choices in the cache, also for a checkpoint with graphs beside it: its folder is left alone."""
+    return cache_place(checkpoint) / _RECORD
 
 
 def _circumstances(checkpoint: Path) -> dict[str, Any]:

@@ -253,7 +253,8 @@ class TestReading:
 
     def test_more_pairs_than_are_read_in_one_go(self, fake_encoder, monkeypatch):
         expected = fake_encoder().read(["Who?"] * 6, PASSAGES)
-        monkeypatch.setattr(encoder_module, "_CHARACTERS_AT_ONCE", sum(len(passage) + 1 for passage in PASSAGES[:4]) - 1)
+        fill = sum(len(passage) + 1 for passage in PASSAGES[:4])
+        monkeypatch.setattr(encoder_module, "_CHARACTERS_AT_ONCE", fill - 1)
         encoder = fake_encoder()
         assert encoder.read(["Who?"] * 6, PASSAGES) == expected
         assert [len(call) for call in encoder.backend.calls] == [4, 2]

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 import torch
 
@@ -21,7 +20,10 @@ from rom_haystack.inference.backends.openvino import OpenVINOBackend, default_dt
 from rom_haystack.inference.export.folder import export_place, graph_path, load_facts
 from rom_haystack.inference.export.graph import export_graph
 from rom_haystack.inference.facts import ModelFacts
+from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling import CheckpointError, ROMModel
+
+openvino = import_untracked("openvino")
 
 BACKENDS = ["onnx-float32", *(f"openvino-{dtype}" for dtype in native_dtypes() if dtype != "int8")]
 HEADS = ("retrieval", "reading")
@@ -223,7 +225,7 @@ class TestTypes:
         """A CPU that computes in float32 and int8 only."""
         asked = openvino.Core.get_property
 
-        def get_property(core: openvino.Core, device: str, name: str) -> object:
+        def get_property(core: object, device: str, name: str) -> object:
             return ["FP32", "INT8"] if name == "OPTIMIZATION_CAPABILITIES" else asked(core, device, name)
 
         monkeypatch.setattr(openvino.Core, "get_property", get_property)

@@ -81,10 +81,10 @@ def name_of(spec: EncoderSpec) -> str:
 
 
 class TestMeasuring:
-    def test_the_fastest_faithful_engine_is_chosen(self, spec, engines):
+    def test_the_fastest_faithful_engine_is_chosen(self, spec, engines, home):
         assert name_of(spec) == "openvino-bfloat16"
         engines.measured["onnx-float32"] = replace(TRUE, tokens_per_second=3001.0)
-        (record,) = Path(selection.cache_home()).glob("exports/*/selection.json")
+        (record,) = home.glob("exports/*/selection.json")
         record.unlink()
         assert name_of(spec) == "onnx-float32"
 
@@ -180,6 +180,14 @@ class TestMeasuring:
         engines.fail = dict.fromkeys(engines.measured, RuntimeError("no"))
         assert name_of(spec) == "torch-float32"
         assert "none runs" in known_choice(spec).reason
+
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+    def test_what_may_pass_does_not_decide_for_good(self, spec, engines, caplog, error):
+        engines.fail = {"openvino-bfloat16": error}
+        assert spec.resolved().backend == "torch"
+        assert "Set ROM_HOME to a writable folder" in caplog.text
+        engines.fail = {}
+        assert spec.resolved().backend == "openvino"
 
     def test_a_damaged_checkpoint_fails_as_it_does_in_torch(self, spec, engines, home):
         engines.fail = {"torch-float32": CheckpointError("damaged")}

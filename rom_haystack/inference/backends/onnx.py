@@ -16,6 +16,8 @@ from rom_haystack.inference.backends.graph import (
     head_outputs,
 )
 from rom_haystack.inference.facts import ModelFacts
+from rom_haystack.inference.machine import usable_cores
+from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling.errors import CheckpointError
 
 _ERRORS_ONLY = 3
@@ -49,7 +51,7 @@ class ONNXBackend(Backend):
             raise ValueError(f"threads is {threads}; it must be at least 1.")
         runtime = _onnxruntime()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads or _usable_cores()
+        options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = _ERRORS_ONLY
         try:
             self._session = runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -77,18 +79,10 @@ class ONNXBackend(Backend):
         return outputs
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _onnxruntime() -> Any:
     try:
-        import onnxruntime  # noqa: PLC0415 (only this backend needs it)
+        return import_untracked("onnxruntime")
     except ImportError as error:
         raise ImportError(
             f"backend='onnx' needs ONNX Runtime ({error}). Install it: pip install 'rom-haystack[onnx]'."
         ) from error
-    onnxruntime.disable_telemetry_events()  # of its builds for Windows
-    return onnxruntime

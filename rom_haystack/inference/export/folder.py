@@ -51,8 +51,11 @@ def export_place(checkpoint: Path) -> Path:
     That is the checkpoint's own folder if it was exported there, else one in the user's cache, named after the
     checkpoint and the state of its files: a checkpoint that changes is exported anew.
     """
-    if (checkpoint / FACTS_FILE).is_file():
-        return checkpoint
+    return checkpoint if (checkpoint / FACTS_FILE).is_file() else cache_place(checkpoint)
+
+
+def cache_place(checkpoint: Path) -> Path:
+    """Return the folder in the user's cache for a checkpoint's graphs, which may not be there yet."""
     state = [str(checkpoint.resolve()), f"version {EXPORT_VERSION}"]
     for pattern in ("*.json", "*.safetensors"):
         for path in sorted(checkpoint.glob(pattern)):
@@ -83,7 +86,7 @@ def is_made_from(folder: Path, source: str) -> bool:
         record = _record(folder)
     except CheckpointError:
         return False
-    return record["source"] == source and record["version"] == EXPORT_VERSION
+    return bool(record["source"] == source and record["version"] == EXPORT_VERSION)
 
 
 def load_facts(folder: Path) -> ModelFacts:
@@ -125,7 +128,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / FACTS_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     version = record.get("version") if isinstance(record, dict) else None

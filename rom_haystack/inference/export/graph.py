@@ -69,19 +69,21 @@ def export_graph(
         The graph's path, as `graph_path` gives it.
 
     Raises:
-        CheckpointError: The checkpoint can't be loaded, its encoder can't be written as a graph, or the graph's
-            outputs differ from torch's.
+        CheckpointError: The folder holds another model, the checkpoint can't be loaded, its encoder can't be written as
+            a graph, or the graph's outputs differ from torch's.
         ImportError: A package that exports need is not installed.
         OSError: The folder can't be written.
     """
     check_folder(checkpoint)
     check_packages(backend, int8=int8)
+    _check_free(folder, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     graph = graph_path(folder, backend, int8=int8)
     source = fingerprint(checkpoint)
     with _EXPORTING, FileLock(folder / ".lock"):
         current = is_made_from(folder, source)
         if current and has_graph(folder, backend, int8=int8) and not calibration:
+            _copy_settings(checkpoint, folder)  # they may have come, or changed, since
             return graph
         model, tokenizer = load_checkpoint(checkpoint, local_files_only=True)
         facts = facts_of(model, tokenizer)
@@ -100,6 +102,14 @@ def export_graph(
             _write_companions(workplace, checkpoint, tokenizer, facts, source)
             _publish(workplace, folder, graph)
     return graph
+
+
+def _check_free(folder: Path, checkpoint: Path) -> None:
+    """Refuse to write an export over a model that is not one."""
+    if folder.resolve() == checkpoint.resolve() or (folder / FACTS_FILE).exists():
+        return
+    if (folder / "config.json").exists() or (folder / TOKENIZER_FILE).exists() or any(folder.glob("*.safetensors")):
+        raise CheckpointError(f"{folder} holds another model, which an export would overwrite; choose an empty folder.")
 
 
 @contextmanager
@@ -143,7 +153,8 @@ class _AllHeads(nn.Module):
 
 
 def _sample_pairs() -> list[tuple[str, str]]:
-    return read_sample().pairs()
+    """Pairs of the half of the sample on which no engine is measured."""
+    return read_sample(part=slice(1, None, 2)).pairs()
 
 
 def _plain_graph(kept: Path, workplace: Path, model: ROMModel, facts: ModelFacts) -> Path:
@@ -201,8 +212,12 @@ def _write_companions(
 ) -> None:
     write_facts(folder, facts, source=source)
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_FILE))
+    _copy_settings(checkpoint, folder)
+
+
+def _copy_settings(checkpoint: Path, folder: Path) -> None:
     for name in ("config.json", "calibration.json"):
-        if (checkpoint / name).exists():
+        if (checkpoint / name).exists() and checkpoint.resolve() != folder.resolve():
             shutil.copyfile(checkpoint / name, folder / name)
 
 
