@@ -136,7 +136,7 @@ class TestExporting:
     def test_a_cache_that_cannot_be_written_is_explained(self, tiny_checkpoint, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         monkeypatch.setenv("ROM_HOME", str(tmp_path / "file" / "home"))
-        with pytest.raises(CheckpointError, match="can't be written to .*Set ROM_HOME to a writable folder"):
+        with pytest.raises(CheckpointError, match=r"can't be written to .*Set ROM_HOME to a writable folder"):
             EncoderSpec.create(tiny_checkpoint, backend="onnx").load()
 
     def test_a_quantised_graph_is_another_one(self, tiny_checkpoint, home, exports):

@@ -53,6 +53,8 @@ class ONNXBackend(Backend):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.log_severity_level = _ERRORS_ONLY
+        # Threads that wait for work by spinning take the cores from other programs, and from this one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a dozen kinds, all meaning that it can't run this file

@@ -58,7 +58,7 @@ def _batches(model: ROMModel, facts: ModelFacts) -> Iterator[Arrays]:
     generator = np.random.default_rng(0)
     vocabulary = np.setdiff1d(np.arange(model.get_input_embeddings().num_embeddings), [facts.pad_token_id])
     longest = min(facts.max_length, _LONGEST)
-    for lengths in ([1], [longest], [5, 40], [longest // 2, longest // 3, longest // 4]):
+    for lengths in ([1], [32], [longest], [5, 40], [longest // 2, longest // 3, longest // 4]):
         shortened = np.minimum(lengths, longest)
         mask = (np.arange(shortened.max()) < shortened[:, None]).astype(np.int64)
         ids = generator.choice(vocabulary, mask.shape)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rom_haystack.inference.export.folder import weights_path
 from rom_haystack.inference.untracked import import_untracked
 
 if TYPE_CHECKING:
@@ -50,9 +51,16 @@ def quantize_openvino(model: openvino.Model, inputs: Sequence[Inputs]) -> openvi
         ImportError: NNCF is not installed.
     """
     nncf = _nncf()
+    ranges = (
+        nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+    )  # cut no outlier off: it carries answers
     with contextlib.redirect_stdout(io.StringIO()):  # progress bars
         return nncf.quantize(
-            model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs)
+            model,
+            nncf.Dataset(inputs),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(inputs),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
         )
 
 
@@ -75,6 +83,7 @@ def quantize_onnx(source: Path, target: Path) -> None:
         per_channel=True,
         use_external_data_format=True,
     )
+    weights_path(target).chmod(target.stat().st_mode)  # or only this user could read them
 
 
 def _nncf() -> Any:

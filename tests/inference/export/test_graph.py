@@ -155,15 +155,16 @@ class TestInt8:
         assert path == graph_path(export, backend, int8=True)
         sizes = [weights_path(graph_path(export, backend, int8=int8)).stat().st_size for int8 in (True, False)]
         assert sizes[0] < 0.8 * sizes[1]
-        inputs = batch(tiny_model, 0, 60)
-        tokens = TokenIds(inputs["input_ids"][0], inputs["token_type_ids"][0])
         engine = kind(path, load_facts(export), dtype="int8")
         assert engine.name == f"{backend}-int8"
-        (embedding,), (reading,) = engine.run([tokens], "retrieval"), engine.run([tokens], "reading")
-        expected = of_torch(tiny_model, inputs)
-        assert embedding["embedding"] @ expected["vector"][0] > 0.98
-        for name in ("start_logits", "end_logits"):
-            assert np.corrcoef(reading[name], expected[name][0])[0, 1] > 0.95
+        for length in (12, 31, 32, 33, 200):  # OpenVINO has been wrong at 32, beside bfloat16
+            inputs = batch(tiny_model, 0, length)
+            tokens = TokenIds(inputs["input_ids"][0], inputs["token_type_ids"][0])
+            (embedding,), (reading,) = engine.run([tokens], "retrieval"), engine.run([tokens], "reading")
+            expected = of_torch(tiny_model, inputs)
+            assert embedding["embedding"] @ expected["vector"][0] > 0.98
+            for name in ("start_logits", "end_logits"):
+                assert np.corrcoef(reading[name], expected[name][0])[0, 1] > 0.95
 
 
 class TestFolder:
