@@ -205,7 +205,7 @@ def _change(found: ReadPassages, values: NDArray[np.float64], read: NDArray[np.i
 def _level(logits: NDArray[np.float64], slope: float, errors: int) -> float:
     """Find the lowest level, in hundredths and above 0, at which a rule of this slope makes no more errors."""
     highest_wrong = np.sort(critical_levels(logits, slope))[-1 - errors]
-    return math.floor(100 * max(0.0, highest_wrong) + 1.0001) / 100  # a little more, beyond rounding errors
+    return math.floor(100 * max(0.0, float(highest_wrong)) + 1.0001) / 100  # a little more, beyond rounding errors
 
 
 def _asked_after(total: int) -> NDArray[np.int64]:

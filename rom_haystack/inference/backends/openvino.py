@@ -129,7 +129,7 @@ class OpenVINOBackend(Backend):
 def _settings(dtype: OpenVINODtype, threads: int | None) -> dict[str, Any]:
     # What a quantised graph leaves unquantised runs in float32: beside bfloat16, OpenVINO 2026.4 computes inputs of
     # exactly 32 tokens wrongly on CPUs with AMX.
-    precision = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "bf16"}[dtype]
+    precision = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}[dtype]
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": precision,
