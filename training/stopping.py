@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,6 @@ from training.errors import DataError
 
 #: How sure the questions that fit a rule must make us of its promise.
 CONFIDENCE = 0.95
-
-#: The fewest passages that `ROMEncoder.read_until_settled` reads before it asks the rule again; on machines where it
-#: reads more at a time, it agrees with exact reading more often.
-GROUP_SIZE = 2
 
 #: Slopes to choose from.
 _SLOPES = tuple(round(0.05 * step, 2) for step in range(51))
@@ -43,22 +39,22 @@ class ReadPassages:
         return ReadPassages(self.logits[:, :count], self.em[:, :count], self.f1[:, :count])
 
 
-def passages_read(logits: NDArray[np.float64], rule: StoppingRule) -> NDArray[np.int64]:
-    """Count the passages that each question reads, `GROUP_SIZE` at a time, until the rule says stop.
+def passages_read(logits: NDArray[np.float64], rule: StoppingRule, group_size: int = 1) -> NDArray[np.int64]:
+    """Count the passages that each question reads until the rule says stop.
 
     Args:
         logits: `[questions, passages]` in retrieval order, minus infinity where a passage has no answer.
         rule: The rule.
+        group_size: The rule is asked after every so many passages.
 
     Returns:
         `[questions]`.
     """
     total = logits.shape[1]
-    stops = np.append(_asked_after(total), total)
-    bounds = np.array([rule.bound(int(read), total) for read in stops])
-    bounds[-1] = -np.inf
-    best = np.maximum.accumulate(logits, axis=1)[:, stops - 1]
-    read: NDArray[np.int64] = stops[(best >= bounds).argmax(axis=1)]
+    stops = [*range(group_size, total, group_size), total]
+    bounds = np.array([rule.bound(read, total) for read in stops[:-1]] + [-np.inf])
+    best = np.maximum.accumulate(logits, axis=1)[:, np.array(stops) - 1]
+    read: NDArray[np.int64] = np.array(stops)[(best >= bounds).argmax(axis=1)]
     return read
 
 
@@ -80,6 +76,8 @@ def fit_rule(
 ) -> StoppingRule:
     """Find the rule that reads least and keeps a promise.
 
+    Asking the rule less often than after every passage reads more, and agrees more often.
+
     Args:
         logits: As in `passages_read`.
         promise: How often the answer must be that of exact reading, between 0 and 1.
@@ -87,44 +85,33 @@ def fit_rule(
         confidence: How sure the questions must make us of the promise, taken as independent of each other.
 
     Returns:
-        The rule; its level is above 0, since answers worse than "no answer" settle nothing.
+        The rule; its level is at least 0, since answers worse than "no answer" settle nothing.
 
     Raises:
         DataError: There are too few questions to be that sure.
     """
     errors = allowed_errors(len(logits), promise, confidence)
-    rules = (StoppingRule(_level(logits, slope, errors), slope, passage_score_weight) for slope in _SLOPES)
-    return min(rules, key=lambda rule: passages_read(logits, rule).mean())
 
+    def rule_of(slope: float) -> StoppingRule:
+        highest_wrong = np.sort(critical_levels(logits, slope))[-1 - errors]
+        level = math.floor(100 * max(0.0, highest_wrong) + 1.0001) / 100  # a hundredth above, beyond rounding errors
+        return StoppingRule(level, slope, passage_score_weight)
 
-def widen(rule: StoppingRule, samples: Iterable[NDArray[np.float64]], promise: float) -> StoppingRule:
-    """Raise a rule's level until other questions keep the promise too.
-
-    Args:
-        rule: The rule.
-        samples: As `fit_rule`'s `logits`, each of questions of another kind, or from another retriever; they may be
-            few, so that the promise is asked of each as it is, without confidence.
-        promise: As in `fit_rule`.
-    """
-    levels = (_level(logits, rule.slope, math.floor((1 - promise) * len(logits) + 1e-9)) for logits in samples)
-    return replace(rule, level=max(rule.level, *levels))
+    return min((rule_of(slope) for slope in _SLOPES), key=lambda rule: passages_read(logits, rule).mean())
 
 
 def critical_levels(logits: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
     """Find the highest level at which a rule of this slope stops each question on a wrong answer.
 
-    Whether the best answer so far is the final one never turns from yes to no, so every level above is right.
+    Whether the best answer so far is the final one never turns from yes to no, so every level above is right too.
 
     Returns:
         `[questions]`; minus infinity where no level is wrong.
     """
     total = logits.shape[1]
-    asked = _asked_after(total)
-    best = np.maximum.accumulate(logits, axis=1)[:, asked - 1]
-    wrong = ~_right(logits)[:, asked - 1]
-    found: NDArray[np.float64] = np.where(wrong, best - slope * np.log(total / asked), -np.inf).max(
-        axis=1, initial=-np.inf
-    )
+    best = np.maximum.accumulate(logits, axis=1)
+    levels = best[:, :-1] - slope * np.log(total / np.arange(1, total))
+    found: NDArray[np.float64] = np.where(_right(logits)[:, :-1], -np.inf, levels).max(axis=1, initial=-np.inf)
     return found
 
 
@@ -175,7 +162,8 @@ def check(found: ReadPassages, rule: StoppingRule) -> dict[str, Any]:
 
     Returns:
         `question count`, `passages` (of each), `agreement` (mean and 95% interval, in percent), `passages read` on
-        average, and the change of EM and F1 in points (of the best answer, be it worse than "no answer").
+        average, also when two are read at a time, and the change of EM and F1 in points (of the best answer, be it
+        worse than "no answer").
     """
     read = passages_read(found.logits, rule)
     agreed = agreement(found.logits, read)
@@ -188,6 +176,7 @@ def check(found: ReadPassages, rule: StoppingRule) -> dict[str, Any]:
             for name, value in (("mean", agreed.mean()), ("low", low), ("high", high))
         },
         "passages read": round(float(read.mean()), 2),
+        "passages read in twos": round(float(passages_read(found.logits, rule, group_size=2).mean()), 2),
         "EM change": _change(found, found.em, read),
         "F1 change": _change(found, found.f1, read),
     }
@@ -200,17 +189,6 @@ def _change(found: ReadPassages, values: NDArray[np.float64], read: NDArray[np.i
     stopped, exact = (np.take_along_axis(values, row[:, None], axis=1) for row in best)
     known = ~np.isnan(exact)
     return round(100 * float((stopped - exact)[known].mean()), 2) if known.any() else None
-
-
-def _level(logits: NDArray[np.float64], slope: float, errors: int) -> float:
-    """Find the lowest level, in hundredths and above 0, at which a rule of this slope makes no more errors."""
-    highest_wrong = np.sort(critical_levels(logits, slope))[-1 - errors]
-    return math.floor(100 * max(0.0, float(highest_wrong)) + 1.0001) / 100  # a little more, beyond rounding errors
-
-
-def _asked_after(total: int) -> NDArray[np.int64]:
-    """Return after how many of `total` passages the rule is asked."""
-    return np.arange(GROUP_SIZE, total, GROUP_SIZE)
 
 
 def _root(falling: Callable[[float], float]) -> float:
