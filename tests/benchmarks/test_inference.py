@@ -33,6 +33,7 @@ from benchmarks.errors import JobError
 from benchmarks.expectations import read_expectations
 from benchmarks.figures import figure_at
 from benchmarks.inference import EXPECTATIONS, app
+from rom_haystack.inference import encoder as encoder_module
 from rom_haystack.modeling import load_checkpoint
 from training.data.jsonl import Question
 
@@ -49,6 +50,16 @@ SETTINGS = Settings(
     points=Points(questions=2, passages=(1, 3), words=(5, 9), cores=(1,), users=(1, 3)),
     settle=0,
 )
+
+
+_COALESCER = encoder_module.Coalescer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _coalescer_restored() -> Iterator[None]:
+    """Measuring without it replaces it for the whole process, which here goes on."""
+    yield
+    encoder_module.Coalescer = _COALESCER
 
 
 @pytest.fixture(scope="session")
