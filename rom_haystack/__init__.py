@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+    from rom_haystack.components.evaluators import (
+        AnswerExactMatchEvaluator,
+        AnswerF1Evaluator,
+        AnswerRecallEvaluator,
+        CalibrationEvaluator,
+        NoAnswerEvaluator,
+    )
     from rom_haystack.document_stores import (
         SQLiteFAISSBM25Retriever,
         SQLiteFAISSDocumentStore,
@@ -25,6 +32,11 @@ if TYPE_CHECKING:
     from rom_haystack.pipelines import ROMExtractiveQA, ROMIndexer
 
 __all__ = [
+    "AnswerExactMatchEvaluator",
+    "AnswerF1Evaluator",
+    "AnswerRecallEvaluator",
+    "CalibrationEvaluator",
+    "NoAnswerEvaluator",
     "ROMConfig",
     "ROMDocumentEmbedder",
     "ROMExtractiveQA",
@@ -41,6 +53,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AnswerExactMatchEvaluator": "rom_haystack.components.evaluators",
+    "AnswerF1Evaluator": "rom_haystack.components.evaluators",
+    "AnswerRecallEvaluator": "rom_haystack.components.evaluators",
+    "CalibrationEvaluator": "rom_haystack.components.evaluators",
+    "NoAnswerEvaluator": "rom_haystack.components.evaluators",
     "ROMConfig": "rom_haystack.modeling",
     "ROMDocumentEmbedder": "rom_haystack.components",
     "ROMExtractiveQA": "rom_haystack.pipelines",

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
-from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer
+from rom_haystack.metrics import answer_rank, answer_tokens, exact_match, f1
+from rom_haystack.metrics import calibration_factor as best_factor
 from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint
 from training.data.jsonl import Passage, Question, read_passages, read_questions
 
@@ -162,8 +163,8 @@ def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ra
     tokens = [answer_tokens(passage.text) for passage in passages]
     first_hits = np.full(len(questions), np.inf)
     for row, question in enumerate(questions):
-        hits = (rank for rank, p in enumerate(ranking[row]) if has_answer(tokens[p], question.answers))
-        first_hits[row] = next(hits, np.inf)
+        rank = answer_rank((tokens[p] for p in ranking[row]), question.answers)
+        first_hits[row] = np.inf if rank is None else rank
     recall = {f"recall@{k}": (first_hits < k).astype(float) for k in CUTOFFS if k <= ranking.shape[1]}
     return recall | {"MRR": 1 / (1 + first_hits)}
 
@@ -190,18 +191,9 @@ def answer_scores(questions: Sequence[Question], answers: Sequence[Answer | None
 
 
 def calibration_factor(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> float:
-    """Find the factor of the answers' log-odds under which their scores predict their quality (F1) best.
-
-    Scaling by one number is temperature scaling (Guo et al., 2017, section 4.2); best means the lowest log loss.
-    """
+    """Find the factor of the answers' log-odds under which their scores predict their quality (F1) best."""
     logits = np.array([answer.logit if answer else 0.0 for answer in answers])
-
-    def log_loss(factor: float) -> float:
-        return float(np.mean(np.logaddexp(0, factor * logits) - quality * factor * logits))
-
-    factors = [float(factor) for factor in np.geomspace(0.01, 10, 301)]
-    best = min(factors, key=log_loss)
-    return round(best, 3)
+    return round(best_factor(logits, quality), 3)
 
 
 def figure(values: NDArray[np.float64], seed: int, resamples: int = 1000) -> Figure:
