@@ -274,7 +274,7 @@ def build_tasks(recipe: Recipe, path: Path, tokenizer: PreTrainedTokenizerBase) 
         DataError: The data can't be read, or a task can't be trained on any of its questions.
     """
     data = read_data(path)
-    for description, count in data.left_out.items():
+    for description, count in (+data.left_out).items():
         logger.info("%s: left out %d x %s", path, count, description)
     tasks = {}
     for name, options in recipe.task_options.items():

@@ -321,7 +321,7 @@ class TestSeveralPassagesOfAQuestion:
         texts = {
             "gold": ("Nile", "Speke named the lake."),
             "other": ("Nile", "The lake was named by Speke in 1858."),
-            "elsewhere": ("Moon", "A crater was named after Speke."),
+            "elsewhere": ("Moon", "The lake bears the name of a queen."),
             "hard": ("Moon", "The lake has no name there."),
             "false": ("Sea", "It was Speke who named the lake."),
             "far": ("Sea", "Speke is another man here."),

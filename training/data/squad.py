@@ -71,7 +71,8 @@ def write_squad(data: DataSet, path: Path) -> Counter[str]:
     for question in data.questions:
         row = _row(question, data, left_out)
         if row is not None:
-            rows[question.passage_id].append(row if version == "2.0" else _without(row, "is_impossible"))
+            impossible = {"is_impossible": question.unanswerable} if version == "2.0" else {}
+            rows[question.passage_id].append(row | impossible)
     articles: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for passage in data.passages.values():
         articles[passage.title].append({"context": passage.text, "qas": rows[passage.id]})
@@ -139,13 +140,4 @@ def _row(question: Question, data: DataSet, left_out: Counter[str]) -> dict[str,
         return None
     left_out["further positive passage of a question"] += len(question.other_positive_ids)
     left_out["hard negative of a question"] += len(question.hard_negative_ids)
-    return {
-        "id": question.id,
-        "question": question.text,
-        "answers": answers,
-        "is_impossible": question.unanswerable,
-    }
-
-
-def _without(row: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != key}
+    return {"id": question.id, "question": question.text, "answers": answers}
