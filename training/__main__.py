@@ -17,9 +17,11 @@ from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.modeling import CheckpointError, resolve_checkpoint
 from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, write_calibration
 from training.calibration import calibrate as run_calibration
+from training.data.formats import Format, read_data, write_data
 from training.errors import DataError, RecipeError
 from training.evaluation import evaluate as run_evaluation
 from training.evaluation import markdown_table
+from training.negatives import with_keyword_negatives
 from training.recipe import load_recipe
 from training.release import release as write_release
 from training.release import write_report
@@ -127,6 +129,27 @@ def calibrate(
         write_calibration(result, file)
     Console().print(Markdown(checks_table(result)))
     console.print(f"Calibration written to {file}", markup=False)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="SQuAD or DPR file (.json, .json.gz), or folder of JSON lines.")],
+    output: Annotated[Path, typer.Argument(help="File to write; a folder for jsonl.")],
+    to: Annotated[Format, typer.Option(help="Format to write.")],
+    hard_negatives: Annotated[
+        int, typer.Option(min=0, help="For dpr: hard negatives that BM25 finds for questions without any.")
+    ] = 1,
+) -> None:
+    """Convert questions and passages between formats, and say what could not be carried over."""
+    with _mistakes_explained():
+        data = read_data(source)
+        if to == "dpr":
+            data = with_keyword_negatives(data, hard_negatives)
+        left_out = data.left_out + write_data(data, output, to, source.name.partition(".")[0])
+    counted = f"{len(data.questions)} questions, {len(data.passages)} passages"
+    console.print(f"{counted}: {source} to {output}", markup=False, soft_wrap=True)
+    for description, count in left_out.items():
+        console.print(f"Left out: {count} x {description}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -23,15 +23,19 @@ class Recipe:
 
     Args:
         name: Name of the run and of the model it makes.
-        encoder: Folder or hub id of the pretrained encoder to start from.
-        data: Folder of the training data, below the `--data` option.
+        encoder: Folder or hub id of the pretrained encoder to start from, or folder or bundled name of a ROM checkpoint
+            to continue with, heads and all.
+        data: Folder (JSON lines) or file (SQuAD's or DPR's JSON) of the training data, below the `--data` option.
         tasks: Options of each task by task name; see `training.tasks`.
         steps: Number of optimizer steps.
-        heads: Heads of the model; None for one `retrieval` (mean pooling) and one `reading` head.
+        epochs: Instead of `steps`, how often the questions of the task with most batches are passed, a batch per step.
+        heads: Heads of the model; None for one `retrieval` (mean pooling) and one `reading` head, or for those of the
+            ROM checkpoint and of the tasks.
         schedule: Name of the schedule, see `training.schedules`.
         seed: Seed of weights, data order and sampling.
         learning_rate: Peak learning rate, reached after warm-up, then falling linearly to 0.
         warmup_ratio: Share of the steps in which the learning rate rises.
+        warmup_steps: Number of these steps instead; None for `warmup_ratio`.
         weight_decay: AdamW's weight decay.
         max_grad_norm: Gradient clipping.
         freeze_embeddings: Keep the word and position embeddings as they are.
@@ -46,12 +50,14 @@ class Recipe:
     encoder: str
     data: str
     tasks: dict[str, Any]
-    steps: int
+    steps: int = 0
+    epochs: int | None = None
     heads: dict[str, Any] | None = None
     schedule: str = "joint"
     seed: int = 13
     learning_rate: float = 1e-4
     warmup_ratio: float = 0.06
+    warmup_steps: int | None = None
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     freeze_embeddings: bool = True
@@ -67,9 +73,15 @@ class Recipe:
             raise RecipeError("Recipe key 'tasks' is empty; name at least one task.")
         if self.schedule not in SCHEDULES:
             raise RecipeError(f"Recipe key 'schedule' is '{self.schedule}'; choose from {', '.join(SCHEDULES)}.")
-        for key in ("steps", "checkpoint_every"):
-            if getattr(self, key) < 1:
-                raise RecipeError(f"Recipe key '{key}' is {getattr(self, key)}; it must be at least 1.")
+        if self.epochs is not None and self.steps:
+            raise RecipeError("Recipe keys 'steps' and 'epochs' both say how long to train; leave one out.")
+        if self.epochs is None and self.steps < 1:
+            found = self.steps or "0 or missing"
+            raise RecipeError(f"Recipe key 'steps' is {found}; it must be at least 1, unless 'epochs' is given.")
+        for key, least in (("epochs", 1), ("checkpoint_every", 1), ("warmup_steps", 0)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise RecipeError(f"Recipe key '{key}' is {value}; it must be at least {least}.")
         if self.learning_rate <= 0:
             raise RecipeError(f"Recipe key 'learning_rate' is {self.learning_rate}; it must be above 0.")
         for name, options in self.tasks.items():
@@ -96,6 +108,8 @@ def load_recipe(path: Path, **overrides: Any) -> Recipe:
         raise RecipeError(f"Recipe {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"Recipe {path} must be a mapping of keys to values.")
+    if overrides.get("steps") is not None:
+        values.pop("epochs", None)
     values.update({key: value for key, value in overrides.items() if value is not None})
     return checked(Recipe, values)
 

@@ -35,7 +35,7 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
     card = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=recipe.name,
         encoder=recipe.encoder,
-        steps=recipe.steps,
+        length=f"{recipe.steps} steps" if recipe.epochs is None else f"{recipe.epochs} epochs",
         seed=recipe.seed,
         schedule=recipe.schedule,
         recipe=recipe_path.as_posix(),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,24 @@ from transformers import (
     set_seed,
 )
 
-from rom_haystack.modeling import CheckpointError, ROMModel
-from training.data.jsonl import read_passages, read_questions
+from rom_haystack.modeling import (
+    CheckpointError,
+    ROMConfig,
+    ROMModel,
+    bundled_checkpoints,
+    load_checkpoint,
+    resolve_checkpoint,
+)
+from rom_haystack.modeling.config import DEFAULT_HEADS
+from rom_haystack.modeling.places import MODEL_TYPE
+from training.data.formats import read_data
 from training.errors import DataError, RecipeError
 from training.recipe import Recipe
 from training.schedules import SCHEDULES, Plan
 from training.tasks import TASKS, Task
 from training.tasks.base import Features
+
+logger = logging.getLogger(__name__)
 
 
 class StepDataset(Dataset):  # type: ignore[type-arg]
@@ -129,13 +142,14 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
     output.mkdir(parents=True, exist_ok=True)
     claim_folder(recipe, data, output)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
+        tokenizer = AutoTokenizer.from_pretrained(rom_checkpoint(recipe.encoder) or recipe.encoder)
         model = start_model(recipe)
     except CheckpointError:
         raise
     except (OSError, ValueError) as error:  # what transformers raises for missing and unknown encoders
         raise RecipeError(f"Recipe key 'encoder' is '{recipe.encoder}', which can't be loaded: {error}") from error
     tasks = build_tasks(recipe, data / recipe.data, tokenizer)
+    recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
     model.to(arguments.device)
     for task in tasks.values():
@@ -160,12 +174,12 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
 def claim_folder(recipe: Recipe, data: Path, output: Path) -> None:
     """Tie a run folder to what is trained there, so that no run continues another one's checkpoints.
 
-    The number of steps, the checkpoints' distance and the remarks may change.
+    The number of steps or epochs, the checkpoints' distance and the remarks may change.
 
     Raises:
         RecipeError: The folder belongs to another recipe or data.
     """
-    free = ("steps", "checkpoint_every", "remarks", "task_options")
+    free = ("steps", "epochs", "checkpoint_every", "remarks", "task_options")
     settings = {key: value for key, value in asdict(recipe).items() if key not in free}
     settings["data_root"] = str(data.resolve())
     path = output / "settings.json"
@@ -190,14 +204,57 @@ def last_checkpoint(output: Path) -> str | None:
     return str(latest) if latest else None
 
 
+def in_steps(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
+    """Turn a recipe's epochs into steps, shared by the processes of a run on several devices."""
+    if recipe.epochs is None:
+        return recipe
+    batches = recipe.epochs * max(task.batches_per_epoch for task in tasks.values())
+    return replace(recipe, steps=-(-batches // int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
+
+
+def rom_checkpoint(encoder: str) -> Path | None:
+    """Return the folder of a ROM checkpoint that a recipe's encoder names; None where it names a plain encoder."""
+    if encoder in bundled_checkpoints():
+        return bundled_checkpoints()[encoder]
+    try:
+        config = json.loads((Path(encoder).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):
+        return None
+    is_rom = isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
+    return resolve_checkpoint(encoder) if is_rom else None
+
+
 def start_model(recipe: Recipe) -> ROMModel:
-    """Load the recipe's encoder, put fresh heads on it, set dropout and freeze what stays."""
-    model = ROMModel.from_encoder(recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention)
+    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays."""
+    checkpoint = rom_checkpoint(recipe.encoder)
+    if checkpoint is not None:
+        model = continued_model(recipe, checkpoint)
+    else:
+        model = ROMModel.from_encoder(
+            recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention
+        )
     set_dropout(model, recipe.dropout)
     if recipe.freeze_embeddings:
         embeddings = getattr(model.encoder, "embeddings", model.get_input_embeddings())
         embeddings.requires_grad_(requires_grad=False)
     return model
+
+
+def continued_model(recipe: Recipe, checkpoint: Path) -> ROMModel:
+    """Load a ROM checkpoint to be trained on; heads that it lacks, or has with other options, start fresh."""
+    model, _ = load_checkpoint(checkpoint, model_kwargs={"attn_implementation": recipe.attention})
+    needed = {name: options for name, options in DEFAULT_HEADS.items() if name in recipe.tasks}
+    heads = recipe.heads or {**needed, **model.config.heads}
+    if heads == model.config.heads:
+        return model
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        started = ROMModel(ROMConfig(encoder=model.config.encoder, heads=heads))
+    started.encoder = model.encoder
+    for name, options in heads.items():
+        if model.config.heads.get(name) == options:
+            started.heads[name] = model.heads[name]
+    return started
 
 
 def set_dropout(model: ROMModel, probability: float) -> None:
@@ -210,25 +267,22 @@ def set_dropout(model: ROMModel, probability: float) -> None:
                 setattr(module, attribute, probability)
 
 
-def build_tasks(recipe: Recipe, folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task]:
-    """Create the recipe's tasks over the data in `folder`.
+def build_tasks(recipe: Recipe, path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task]:
+    """Create the recipe's tasks over a data folder or file.
 
     Raises:
-        DataError: The data can't be read, or no question can be trained on.
+        DataError: The data can't be read, or a task can't be trained on any of its questions.
     """
-    passages = read_passages(folder)
-    questions = [question for question in read_questions(folder) if question.answers]
-    if not questions:
-        raise DataError(f"{folder}: no question there has an answer, so there is nothing to train on.")
-    for question in questions:
-        if question.passage_id not in passages:
-            raise DataError(
-                f"{folder}: question '{question.id}' names passage '{question.passage_id}', which is missing."
-            )
-    return {
-        name: TASKS[name](options, questions, passages, tokenizer, recipe.seed)
-        for name, options in recipe.task_options.items()
-    }
+    data = read_data(path)
+    for description, count in (+data.left_out).items():
+        logger.info("%s: left out %d x %s", path, count, description)
+    tasks = {}
+    for name, options in recipe.task_options.items():
+        questions = [question for question in data.questions if TASKS[name].trains_on(question)]
+        if not questions:
+            raise DataError(f"{path}: no question there has an answer, so task '{name}' has nothing to train on.")
+        tasks[name] = TASKS[name](options, questions, data.passages, tokenizer, recipe.seed)
+    return tasks
 
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
@@ -239,7 +293,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         per_device_train_batch_size=1,  # one item of StepDataset is a whole step
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=round(recipe.warmup_ratio * recipe.steps),
+        warmup_steps=round(recipe.warmup_ratio * recipe.steps) if recipe.warmup_steps is None else recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         optim="adamw_torch_fused",

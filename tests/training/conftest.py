@@ -45,7 +45,13 @@ def data_root(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     passages = [{"id": i, "title": title, "text": text} for i, title, text in PASSAGES]
     questions = [
-        {"id": i, "question": text, "answers": [{"text": a, "start": 0} for a in answers], "passage_id": passage}
+        {
+            "id": i,
+            "question": text,
+            "answers": [{"text": a, "start": 0} for a in answers],
+            "passage_id": passage,
+            "unanswerable": not answers,
+        }
         for i, text, answers, passage in QUESTIONS
     ]
     for name, rows in (("passages", passages), ("questions", questions)):

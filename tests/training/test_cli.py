@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
+from training.data.formats import read_data
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +76,75 @@ def test_from_the_shell_without_traceback(tmp_path):
     assert result.returncode == 2
     assert "Recipe none.yaml can't be read" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+class TestConvert:
+    @pytest.fixture
+    def squad(self, tmp_path) -> Path:
+        texts = ["Speke named the lake.", "The lake had a name before.", "Cheese is sold in wheels."]
+        qa = {"id": "a", "question": "Who named the lake?", "answers": [{"text": "Speke", "answer_start": 0}]}
+        impossible = {"id": "b", "question": "Who drained it?", "answers": [], "is_impossible": True}
+        paragraphs = [{"context": text, "qas": []} for text in texts]
+        paragraphs[0]["qas"] = [qa, impossible]
+        path = tmp_path / "lake.train.json"
+        path.write_text(json.dumps({"version": "2.0", "data": [{"title": "Lake", "paragraphs": paragraphs}]}))
+        return path
+
+    def test_from_squad_to_dpr_and_what_is_left_out(self, squad, tmp_path):
+        output = tmp_path / "dpr.json"
+        result = CliRunner().invoke(app, ["convert", str(squad), str(output), "--to", "dpr"])
+        assert result.exit_code == 0, result.output
+        (item,) = json.loads(output.read_text())
+        assert item["dataset"] == "lake"
+        assert [c["text"] for c in item["positive_ctxs"]] == ["Speke named the lake."]
+        assert [c["text"] for c in item["hard_negative_ctxs"]] == ["The lake had a name before."]
+        lines = result.output.splitlines()
+        assert "Left out: 1 x unanswerable question" in lines
+        assert "Left out: 1 x offset of an answer" in lines
+        assert "Left out: 1 x passage that no question names" in lines
+        assert "2 questions, 3 passages" in result.output
+
+    @pytest.mark.parametrize(("count", "found"), [("0", 0), ("5", 2)])
+    def test_number_of_hard_negatives(self, squad, tmp_path, count, found):
+        output = tmp_path / "dpr.json"
+        arguments = ["convert", str(squad), str(output), "--to", "dpr", "--hard-negatives", count]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0
+        assert len(json.loads(output.read_text())[0]["hard_negative_ctxs"]) == found
+        assert ("3 x hard negative, as too few passages" in result.output) == (found == 2)
+
+    def test_there_and_back(self, squad, tmp_path):
+        for step, kind in enumerate(("jsonl", "squad")):
+            source = squad if step == 0 else tmp_path / "0"
+            result = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / str(step)), "--to", kind])
+            assert result.exit_code == 0
+            assert "Left out" not in result.output
+        assert read_data(tmp_path / "1") == read_data(squad)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["none.json", "out"], "none.json: no passages.jsonl.gz or passages.jsonl there"),
+            (["{squad}", "{squad}"], "exists already; choose another output"),
+            (["{squad}", "out", "--to", "csv"], "'csv' is not one of"),
+            (["{squad}", "out", "--hard-negatives", "-1"], "greater than or equal to 0"),
+        ],
+    )
+    def test_mistakes(self, squad, arguments, message):
+        filled = [argument.format(squad=squad) for argument in arguments]
+        result = CliRunner().invoke(app, ["convert", "--to", "dpr", *filled])
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.replace("│", "").split())
+
+    @pytest.mark.parametrize("kind", ["squad", "dpr"])
+    def test_trains_from_either_file(self, arguments, squad, data_root, tmp_path, kind):
+        recipe = yaml.safe_load(Path(arguments[1]).read_text(encoding="utf-8"))
+        recipe["tasks"]["retrieval"] = {"batch_size": 2}
+        recipe["data"] = "train.json"
+        Path(arguments[1]).write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        options = ["convert", str(squad), str(data_root / "train.json"), "--to", kind]
+        assert CliRunner().invoke(app, options).exit_code == 0
+        result = CliRunner().invoke(app, [*arguments, "--steps", "2"])
+        assert result.exit_code == 0, result.output
+        bank = load_file(tmp_path / "run" / "passage_bank.safetensors")["embeddings"]
+        assert len(bank) == {"squad": 3, "dpr": 2}[kind]

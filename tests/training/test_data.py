@@ -28,7 +28,7 @@ def test_reads_both_forms(tmp_path, pack):
     write(tmp_path, "questions", {**GOOD, "answers": twice}, {**GOOD, "id": "n", "answers": []}, pack=pack)
     assert read_passages(tmp_path) == {"p": Passage("p", "T", "Été"), "r": Passage("r", "", "b")}
     assert read_questions(tmp_path) == [
-        Question("q", "Who?", ("She", "her"), "p"),
+        Question("q", "Who?", ("She", "her"), "p", (0, 4)),
         Question("n", "Who?", (), "p"),
     ]
 
@@ -51,6 +51,11 @@ def test_passage_fields(tmp_path, field, value):
         ({"answers": "She"}, "field 'answers' must be a list, not str"),
         ({"answers": ["She"]}, "field 'text' must be non-empty text, found None"),
         ({"answers": [{"start": 1}]}, "field 'text' must be non-empty text, found None"),
+        ({"answers": [{"text": "a", "start": "1"}]}, "field 'start' must be a whole number from 0, found '1'"),
+        ({"answers": [{"text": "a", "start": -1}]}, "field 'start' must be a whole number from 0, found -1"),
+        ({"unanswerable": "yes"}, "field 'unanswerable' must be true or false, found 'yes'"),
+        ({"other_positive_ids": "p"}, "field 'other_positive_ids' must be a list, not str"),
+        ({"hard_negative_ids": ["p", 3]}, "field 'hard_negative_ids' must hold passage ids, found 3"),
     ],
 )
 @pytest.mark.parametrize("pack", [False, True], ids=["plain", "gzip"])

@@ -47,6 +47,13 @@ def test_overrides_replace_what_is_given(tmp_path):
     assert (recipe.steps, recipe.encoder) == (3, "b")
 
 
+def test_epochs_instead_of_steps(tmp_path):
+    path = write(tmp_path, {**{key: value for key, value in VALID.items() if key != "steps"}, "epochs": 2})
+    assert (load_recipe(path).epochs, load_recipe(path).steps) == (2, 0)
+    overridden = load_recipe(path, steps=5)
+    assert (overridden.epochs, overridden.steps) == (None, 5)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
 def test_released_recipes_are_valid(path):
     assert load_recipe(path).name == path.stem
@@ -71,7 +78,16 @@ def test_released_recipes_are_valid(path):
         ({"tasks": {"reading": {"batch_size": 2.5}}}, "'tasks.reading.batch_size' must be of type int, found 2.5"),
         ({"heads": "mean"}, "'heads' must be a mapping, found 'mean'"),
         ({"schedule": "sometimes"}, "'schedule' is 'sometimes'; choose from joint, alternating"),
-        ({"steps": 0}, "'steps' is 0; it must be at least 1"),
+        ({"steps": 0}, "'steps' is 0 or missing; it must be at least 1, unless 'epochs' is given"),
+        ({"steps": -1}, "'steps' is -1; it must be at least 1"),
+        ({"epochs": 0, "steps": 0}, "'epochs' is 0; it must be at least 1"),
+        ({"epochs": 1}, "Recipe keys 'steps' and 'epochs' both say how long to train"),
+        ({"warmup_steps": -1}, "'warmup_steps' is -1; it must be at least 0"),
+        ({"warmup_steps": 0.1}, "'warmup_steps' must be of type int, found 0.1"),
+        (
+            {"tasks": {"reading": {"max_length": 64, "stride": 20}}},
+            r"Task 'reading' has 'stride' 20; it must be at least 0 and below 12",
+        ),
         ({"steps": True}, "'steps' must be of type int, found True"),
         ({"steps": "many"}, "'steps' must be of type int, found 'many'"),
         ({"steps": None}, "'steps' must be of type int, found None"),
@@ -92,7 +108,7 @@ def test_mistakes_are_named(tmp_path, changes, message):
 
 @pytest.mark.parametrize("key", VALID)
 def test_missing_keys_are_named(tmp_path, key):
-    with pytest.raises(RecipeError, match=f"Recipe key '{key}' is missing"):
+    with pytest.raises(RecipeError, match=f"Recipe key '{key}' is (0 or )?missing"):
         load_recipe(write(tmp_path, {name: value for name, value in VALID.items() if name != key}))
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from training.data.dataset import Passage, Question
 from training.errors import DataError
 from training.tasks import TASKS, ReadingTask, RetrievalTask
 from training.tasks.reading import clip_to_tokens, occurrences
@@ -311,3 +312,67 @@ class TestRetrievalTask:
         ]
         hits = np.mean([b == ids.index(q.passage_id) for b, q in zip(best, questions, strict=True)])
         assert metrics["recall@1"] == pytest.approx(hits)
+
+
+class TestSeveralPassagesOfAQuestion:
+    """Further positives and hard negatives, as DPR files name them."""
+
+    def task(self, tokenizer, kind=RetrievalTask, **changes):
+        texts = {
+            "gold": ("Nile", "Speke named the lake."),
+            "other": ("Nile", "The lake was named by Speke in 1858."),
+            "elsewhere": ("Moon", "The lake bears the name of a queen."),
+            "hard": ("Moon", "The lake has no name there."),
+            "false": ("Sea", "It was Speke who named the lake."),
+            "far": ("Sea", "Speke is another man here."),
+        }
+        passages = {name: Passage(name, title, text) for name, (title, text) in texts.items()}
+        question = Question(
+            "q", "Who named the lake?", ("Speke",), "gold", (), False, ("other", "elsewhere"), ("hard", "false")
+        )
+        return kind(kind.Options(**changes), [question], passages, tokenizer, 1)
+
+    def test_each_batch_draws_a_positive_and_ignores_the_others(self, tiny_tokenizer):
+        task = self.task(tiny_tokenizer)
+        names, drawn = list(task.passages), set()
+        for seed in range(20):
+            features = task.collate(task.questions, np.random.default_rng(seed))
+            gold = names[features["gold"]]
+            drawn.add(gold)
+            assert [names[row] for row in features["rows"]] == [gold]
+            # the false negative is ignored as it holds the answer; `far`, which nobody links to the question, is not
+            ignored = {names[row] for row in features["ignored"][0].nonzero()[:, 0]}
+            assert ignored == {"gold", "other", "elsewhere", "false"} - {gold}
+        assert drawn == {"gold", "other", "elsewhere"}
+
+    def test_hard_negatives_count_against_the_question(self, tiny_tokenizer, tiny_model, tmp_path):
+        task = self.task(tiny_tokenizer, temperature=0.2)
+        task.prepare(tiny_model, tmp_path)
+        features = task.collate(task.questions, np.random.default_rng(0))
+        with torch.no_grad():
+            query = tiny_model(**features["queries"], head="retrieval")["embedding"][0]
+            _, metrics = task.loss(tiny_model, features)
+        scores = dict(zip(task.passages, (task._bank @ query / 0.2).tolist(), strict=True))
+        gold = list(task.passages)[features["gold"]]
+        contrasted = [math.exp(scores[name]) for name in (gold, "hard", "far")]
+        assert metrics["bank_contrast"] == pytest.approx(-math.log(contrasted[0] / sum(contrasted)), rel=1e-4)
+
+    def test_reading_takes_its_negatives_from_them(self, tiny_tokenizer):
+        task = self.task(tiny_tokenizer, ReadingTask, negative_rate=1.0)
+        texts = {task._passage_text(task.questions[0], np.random.default_rng(seed)) for seed in range(10)}
+        assert texts == {"The lake has no name there."}
+
+
+def test_tasks_choose_their_questions():
+    answered = Question("a", "?", ("x",), "p")
+    impossible = Question("b", "?", (), "p", unanswerable=True)
+    unknown = Question("c", "?", (), "p")
+    assert [ReadingTask.trains_on(q) for q in (answered, impossible, unknown)] == [True, True, False]
+    assert [RetrievalTask.trains_on(q) for q in (answered, impossible, unknown)] == [True, False, True]
+
+
+def test_unanswerable_questions_point_at_the_null_position(make_task):
+    task = make_task(ReadingTask, negative_rate=0.0)
+    features = task.collate([Question("b", "Who?", (), "p2", unanswerable=True)], np.random.default_rng(0))
+    assert features["relevant"].tolist() == [0.0]
+    assert features["targets"].nonzero()[:, 2].tolist() == [0, 0]

@@ -9,12 +9,24 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 import training.trainer as trainer_module
 from rom_haystack.inference import ReadingOptions, ROMEncoder
-from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint
+from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint
 from training.errors import DataError, RecipeError
-from training.trainer import ROMTrainer, build_tasks, claim_folder, last_checkpoint, set_dropout, start_model, train
+from training.trainer import (
+    ROMTrainer,
+    build_tasks,
+    claim_folder,
+    in_steps,
+    last_checkpoint,
+    rom_checkpoint,
+    set_dropout,
+    start_model,
+    train,
+    training_arguments,
+)
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
 
@@ -70,6 +82,81 @@ def test_embeddings_are_trained_when_not_frozen(bert_folder, make_recipe, data_r
     after = weights_of(tmp_path / "run")
     name = "embeddings.word_embeddings.weight"
     assert not torch.equal(before[name], after[f"encoder.{name}"])
+
+
+class TestFromCheckpoint:
+    def test_weights_and_heads_are_kept(self, tiny_checkpoint, make_recipe):
+        for attention in (None, "eager"):
+            model = start_model(make_recipe(tiny_checkpoint, attention=attention))
+            assert model.encoder.config._attn_implementation == (attention or "sdpa")
+            expected = load_file(tiny_checkpoint / "model.safetensors")
+            state = model.state_dict()
+            assert state.keys() == expected.keys()
+            assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+    def test_heads_that_the_tasks_need_are_added_and_others_left(
+        self, tiny_model, tiny_tokenizer, make_recipe, tmp_path
+    ):
+        config = ROMConfig(encoder=tiny_model.config.encoder, heads={"retrieval": {"pooling": "cls"}})
+        ROMModel(config).save_pretrained(tmp_path)
+        tiny_tokenizer.save_pretrained(tmp_path)
+        before = load_file(tmp_path / "model.safetensors")
+        reading = {"reading": {"batch_size": 2}}
+        models = [start_model(make_recipe(tmp_path, tasks=reading, seed=seed)) for seed in (1, 1, 2)]
+        for model in models:
+            assert model.config.heads == {"reading": {}, "retrieval": {"pooling": "cls"}}
+            assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+        spans = [model.heads["reading"].span.weight for model in models]
+        assert torch.equal(spans[0], spans[1])
+        assert not torch.equal(spans[0], spans[2])
+        alone = start_model(make_recipe(tmp_path, tasks={"retrieval": None}))
+        assert list(alone.heads) == ["retrieval"]
+
+    def test_the_recipe_may_choose_the_heads(self, tiny_checkpoint, make_recipe):
+        heads = {"retrieval": {"pooling": "mean", "projection_dim": 8}, "reading": {}}
+        model = start_model(make_recipe(tiny_checkpoint, heads=heads))
+        before = load_file(tiny_checkpoint / "model.safetensors")
+        assert model.retrieval_head.dim == 8
+        assert model.config.heads == heads
+        kept = {name: value for name, value in before.items() if not name.startswith("heads.retrieval")}
+        assert all(torch.equal(model.state_dict()[name], value) for name, value in kept.items())
+
+    def test_a_run_continues_with_it(self, tiny_checkpoint, make_recipe, data_root, tmp_path):
+        folder = train(
+            make_recipe(tiny_checkpoint, tasks={"retrieval": {"batch_size": 3}}), data_root, tmp_path / "run"
+        )
+        before, after = load_file(tiny_checkpoint / "model.safetensors"), weights_of(tmp_path / "run")
+        assert before.keys() == after.keys()
+        reader = [name for name in before if name.startswith("heads.reading")]
+        assert reader
+        assert all(torch.equal(before[name], after[name]) for name in reader)
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+        assert load_checkpoint(folder)[0].config.heads == load_checkpoint(tiny_checkpoint)[0].config.heads
+
+    def test_damage_is_named(self, make_recipe, data_root, tmp_path):
+        (tmp_path / "config.json").write_text('{"model_type": "rom", "format_version": 99}', encoding="utf-8")
+        with pytest.raises(CheckpointError, match="format version 99"):
+            train(make_recipe(tmp_path), data_root, tmp_path / "run")
+
+    @pytest.mark.integration
+    def test_bundled_name(self):
+        folder = rom_checkpoint("rom-minilm-l6")
+        assert folder == resolve_checkpoint("rom-minilm-l6")
+        assert rom_checkpoint("no/such-encoder") is None
+
+
+def test_epochs_pass_every_question(bert_folder, make_recipe, data_root, tmp_path, monkeypatch):
+    tasks = {"reading": {"batch_size": 4}, "retrieval": {"batch_size": 5}}
+    recipe = make_recipe(bert_folder, steps=0, epochs=2, tasks=tasks, warmup_steps=5)
+    built = build_tasks(recipe, data_root / "mini", AutoTokenizer.from_pretrained(bert_folder))
+    assert [len(built[name].questions) for name in tasks] == [12, 11]  # the unanswerable one trains reading only
+    assert in_steps(recipe, built).steps == 6
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert in_steps(recipe, built).steps == 2
+    monkeypatch.delenv("WORLD_SIZE")
+    assert training_arguments(in_steps(recipe, built), tmp_path).warmup_steps == 5
+    train(recipe, data_root, tmp_path / "run")
+    assert log_of(tmp_path / "run")[-1]["step"] == 6
 
 
 @pytest.mark.parametrize("schedule", ["joint", "alternating"])
@@ -195,10 +282,12 @@ class TestMistakes:
         with pytest.raises(DataError, match="question 'q7' names passage 'p99', which is missing"):
             build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)
 
-    def test_no_question_with_an_answer(self, make_recipe, data_root, tiny_tokenizer):
+    @pytest.mark.parametrize(("unanswerable", "task"), [("true", "retrieval"), ("false", "reading")])
+    def test_no_question_with_an_answer(self, make_recipe, data_root, tiny_tokenizer, unanswerable, task):
         path = data_root / "mini" / "questions.jsonl"
-        path.write_text(path.read_text(encoding="utf-8").splitlines()[-1] + "\n", encoding="utf-8")
-        with pytest.raises(DataError, match="no question there has an answer"):
+        question = path.read_text(encoding="utf-8").splitlines()[-1]
+        path.write_text(question.replace("true", unanswerable) + "\n", encoding="utf-8")
+        with pytest.raises(DataError, match=f"no question there has an answer, so task '{task}' has nothing"):
             build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)
 
 

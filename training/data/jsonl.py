@@ -1,7 +1,8 @@
 """Questions and passages as gzip'd or plain JSON lines.
 
 A data set is a folder with `passages.jsonl[.gz]` (`id`, `title`, `text`) and `questions.jsonl[.gz]` (`id`, `question`,
-`answers` as a list of `{text, start}`, `passage_id`). `start` counts code points in the passage's text.
+`answers` as a list of `{text, start}`, `passage_id`). `start` counts code points in the passage's text. Where they
+apply, questions have `unanswerable` (true), `other_positive_ids` and `hard_negative_ids` (lists of passage ids), too.
 """
 
 from __future__ import annotations
@@ -9,67 +10,107 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.data.dataset import DataSet, Passage, Question
+from training.data.fields import an_object, count_unread, flag_field, list_field, offset_field, text_field
 from training.errors import DataError
 
+__all__ = ["Passage", "Question", "read_jsonl", "read_passages", "read_questions", "write_jsonl"]
 
-@dataclass(frozen=True)
-class Passage:
-    """One passage: a unit of retrieval and of reading."""
-
-    id: str
-    title: str
-    text: str
+_ID_LISTS = ("other_positive_ids", "hard_negative_ids")
+_FIELDS = ("id", "question", "answers", "passage_id", "unanswerable", *_ID_LISTS)
 
 
-@dataclass(frozen=True)
-class Question:
-    """One question with its gold passage and the texts that answer it (empty where nothing answers it)."""
+def read_jsonl(folder: Path) -> DataSet:
+    """Read a folder's passages and questions.
 
-    id: str
-    text: str
-    answers: tuple[str, ...]
-    passage_id: str
+    Raises:
+        DataError: As `read_passages` and `read_questions` do.
+    """
+    left_out: Counter[str] = Counter()
+    return DataSet(read_passages(folder, left_out), read_questions(folder, left_out), left_out)
 
 
-def read_passages(folder: Path) -> dict[str, Passage]:
-    """Read a data set's passages, by id.
+def read_passages(folder: Path, left_out: Counter[str] | None = None) -> dict[str, Passage]:
+    """Read a data set's passages, by id; `left_out` counts further fields.
 
     Raises:
         DataError: The file is missing, or a line lacks a field.
     """
     passages = {}
     for where, row in _rows(folder, "passages"):
-        passage = Passage(_text(row, "id", where), str(row.get("title") or ""), _text(row, "text", where))
+        passage = Passage(text_field(row, "id", where), str(row.get("title") or ""), text_field(row, "text", where))
         passages[passage.id] = passage
+        if left_out is not None:
+            count_unread(row, ("id", "title", "text"), "a passage", left_out)
     return passages
 
 
-def read_questions(folder: Path) -> list[Question]:
-    """Read a data set's questions in file order.
+def read_questions(folder: Path, left_out: Counter[str] | None = None) -> list[Question]:
+    """Read a data set's questions in file order; `left_out` counts further fields.
 
     Raises:
         DataError: The file is missing, a line lacks a field, or an answer is not text.
     """
     questions = []
     for where, row in _rows(folder, "questions"):
-        answers = row.get("answers", [])
-        if not isinstance(answers, list):
-            raise DataError(f"{where}: field 'answers' must be a list, not {type(answers).__name__}.")
-        texts = [_text(answer, "text", where) for answer in answers]
+        starts: dict[str, int | None] = {}
+        for answer in list_field({"answers": [], **row}, "answers", where):
+            text = text_field(answer, "text", where)
+            start = offset_field(answer, "start", where)
+            if starts.get(text) is None:
+                starts[text] = start
+            if left_out is not None:
+                count_unread(answer, ("text", "start"), "an answer", left_out)
+        others, negatives = (_ids(row, field, where) for field in _ID_LISTS)
         questions.append(
             Question(
-                id=_text(row, "id", where),
-                text=_text(row, "question", where),
-                answers=tuple(dict.fromkeys(texts)),
-                passage_id=_text(row, "passage_id", where),
+                id=text_field(row, "id", where),
+                text=text_field(row, "question", where),
+                answers=tuple(starts),
+                passage_id=text_field(row, "passage_id", where),
+                starts=tuple(starts.values()),
+                unanswerable=flag_field(row, "unanswerable", where),
+                other_positive_ids=others,
+                hard_negative_ids=negatives,
             )
         )
+        if left_out is not None:
+            left_out["repeated answer of a question"] += len(row.get("answers", [])) - len(starts)
+            count_unread(row, _FIELDS, "a question", left_out)
     return questions
+
+
+def write_jsonl(data: DataSet, folder: Path) -> Counter[str]:
+    """Write a data set as a folder of JSON lines. Everything has its place there, so nothing is left out."""
+    folder.mkdir(parents=True)
+    with (folder / "passages.jsonl").open("w", encoding="utf-8") as lines:
+        for passage in data.passages.values():
+            row: dict[str, Any] = {"id": passage.id, "title": passage.title, "text": passage.text}
+            lines.write(json.dumps(row) + "\n")
+    with (folder / "questions.jsonl").open("w", encoding="utf-8") as lines:
+        for question in data.questions:
+            starts = question.starts or (None,) * len(question.answers)
+            answers = [
+                {"text": text} if start is None else {"text": text, "start": start}
+                for text, start in zip(question.answers, starts, strict=True)
+            ]
+            row = {"id": question.id, "question": question.text, "answers": answers, "passage_id": question.passage_id}
+            optional = {field: getattr(question, field) for field in ("unanswerable", *_ID_LISTS)}
+            lines.write(json.dumps(row | {field: value for field, value in optional.items() if value}) + "\n")
+    return Counter()
+
+
+def _ids(row: dict[str, Any], field: str, where: str) -> tuple[str, ...]:
+    ids = list_field(row, field, where, optional=True)
+    for value in ids:
+        if not isinstance(value, str) or not value:
+            raise DataError(f"{where}: field '{field}' must hold passage ids, found {value!r}.")
+    return tuple(ids)
 
 
 def _rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -82,9 +123,7 @@ def _rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: not JSON ({error}).") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: expected an object, found {type(row).__name__}.")
-        yield where, row
+        yield where, an_object(row, where)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -94,10 +133,3 @@ def _lines(path: Path) -> Iterator[str]:
             yield from lines
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: can't be read ({error}).") from error
-
-
-def _text(row: Any, field: str, where: str) -> str:
-    value = row.get(field) if isinstance(row, dict) else None
-    if not isinstance(value, str) or not value:
-        raise DataError(f"{where}: field '{field}' must be non-empty text, found {value!r}.")
-    return value

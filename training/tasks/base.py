@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rom_haystack.modeling import ROMModel
-    from training.data.jsonl import Passage, Question
+    from training.data.dataset import Passage, Question
 
 Features = dict[str, Any]
 
@@ -80,11 +80,20 @@ class Task(ABC):
 
     def batch(self, number: int) -> Features:
         """Return the features of batch `number` (0, 1, …, across epochs)."""
-        size = self.options.batch_size
-        per_epoch = -(-len(self.questions) // size)
-        epoch, position = divmod(number, per_epoch)
+        epoch, position = divmod(number, self.batches_per_epoch)
         rng = np.random.default_rng((self.seed, 1, number))
         return self.collate([self.questions[i] for i in self._epoch_batches(epoch)[position]], rng)
+
+    @classmethod
+    def trains_on(cls, question: Question) -> bool:
+        """Tell whether the task can learn from a question; by default from those with answers."""
+        return bool(question.answers)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which every question comes once."""
+        size: int = self.options.batch_size
+        return -(-len(self.questions) // size)
 
     @abstractmethod
     def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:

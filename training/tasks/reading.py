@@ -14,13 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from rom_haystack.inference.tokenization import clip
+from training.errors import RecipeError
 from training.tasks.base import Features, Task, TaskOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rom_haystack.modeling import ROMModel
-    from training.data.jsonl import Question
+    from training.data.dataset import Question
+
+#: At most as many stand around and between a query and a passage.
+_SPECIAL_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class ReadingTaskOptions(TaskOptions):
         max_length: Tokens per pair; longer passages are cut into windows and one window is used.
         stride: Tokens that neighbouring windows share.
         max_query_length: Tokens of the query that are kept.
-        negative_rate: Share of pairs whose passage is replaced by one of the same article without the answer.
+        negative_rate: Share of pairs whose passage is replaced by one without the answer: a hard negative of the
+            question where the data names some, else one of the same article.
         relevance_weight: Weight of the passage-relevance loss beside the span loss.
     """
 
@@ -41,13 +46,22 @@ class ReadingTaskOptions(TaskOptions):
     negative_rate: float = 0.2
     relevance_weight: float = 0.5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        room = self.max_length - self.max_query_length - _SPECIAL_TOKENS
+        if not 0 <= self.stride < room:
+            raise RecipeError(
+                f"Task 'reading' has 'stride' {self.stride}; it must be at least 0 and below {room}, the tokens that "
+                f"'max_length' ({self.max_length}) and 'max_query_length' ({self.max_query_length}) leave to a passage."
+            )
+
 
 class ReadingTask(Task):
     """Train the `reading` head.
 
     The span loss is the negative log-likelihood of all occurrences of the answer in the window together, since
     distant offsets may name the wrong one (Clark and Gardner, 2018, section 3.2, summed objective). Pairs without
-    the answer have the null position as their only target.
+    the answer, unanswerable questions among them, have the null position as their only target.
     """
 
     Options = ReadingTaskOptions
@@ -58,6 +72,11 @@ class ReadingTask(Task):
         self._article: dict[str, list[str]] = defaultdict(list)
         for passage in self.passages.values():
             self._article[passage.title].append(passage.id)
+
+    @classmethod
+    def trains_on(cls, question: Question) -> bool:
+        """Take questions with answers and those that are known to have none."""
+        return bool(question.answers) or question.unanswerable
 
     def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:
         """Tokenise pairs and mark the answers' tokens, or the null position."""
@@ -117,7 +136,7 @@ class ReadingTask(Task):
     def _passage_text(self, question: Question, rng: np.random.Generator) -> str:
         gold = self.passages[question.passage_id]
         if rng.random() < self.options.negative_rate:
-            others = self._article[gold.title]
+            others = question.hard_negative_ids or self._article[gold.title]
             for other in rng.permutation(len(others))[:4]:
                 text = self.passages[others[other]].text
                 if not occurrences(question.answers, text):
@@ -148,5 +167,6 @@ def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:
     return [
         (match.start(), match.end())
         for answer in answers
+        if answer in text  # far faster than the search for whole words
         for match in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
     ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rom_haystack.modeling import ROMModel
-    from training.data.jsonl import Passage, Question
+    from training.data.dataset import Passage, Question
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ class RetrievalTask(Task):
     A bank, computed once, holds all passages as the untrained encoder saw them. Each query is contrasted with the whole
     bank (all hard negatives of its article among them) and with the live passages of its batch; an anchor keeps live
     passages near their place in the bank, and general skill with them. Frozen and live vectors never meet in one
-    softmax: there, telling the two kinds apart would be an easy way to a low loss. Passages of the query's article
-    that contain its answer count neither for nor against it.
+    softmax: there, telling the two kinds apart would be an easy way to a low loss. Of several positives each batch
+    draws one. The others, and passages of the query's article or among its hard negatives that contain its answer,
+    count neither for nor against it.
     """
 
     Options = RetrievalTaskOptions
@@ -83,21 +84,32 @@ class RetrievalTask(Task):
                 "belongs to another run: choose another --output, or delete the file."
             )
 
-    def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:  # noqa: ARG002
-        """Tokenise queries and their passages, and mark passages that count neither for nor against them."""
-        rows = sorted({self._row[question.passage_id] for question in questions})
+    @classmethod
+    def trains_on(cls, question: Question) -> bool:
+        """Take questions whose gold passage answers them, even where the answer's text is not known."""
+        return not question.unanswerable
+
+    def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:
+        """Tokenise queries and one positive of each, and mark passages that count neither for nor against them."""
+        positives = [[self._row[passage_id] for passage_id in question.positive_ids] for question in questions]
+        gold = [rows[int(rng.integers(len(rows)))] for rows in positives]
+        rows = sorted(set(gold))
         ignored = torch.zeros(len(questions), len(self._order), dtype=torch.bool)
         for index, question in enumerate(questions):
-            gold = self._row[question.passage_id]
-            for row in self._article[self._order[gold].title]:
-                if row != gold and occurrences(question.answers, self._order[row].text):
+            suspects = {self._row[passage_id] for passage_id in question.hard_negative_ids}
+            for row in positives[index]:
+                suspects.update(self._article[self._order[row].title])
+            ignored[index, positives[index]] = True
+            for row in suspects:
+                if occurrences(question.answers, self._order[row].text):
                     ignored[index, row] = True
+            ignored[index, gold[index]] = False
         queries = [question.text for question in questions]
         return {
             "queries": self._tokens(queries, self.options.max_query_length),
             "passages": self._passage_tokens(rows),
             "rows": torch.tensor(rows),
-            "gold": torch.tensor([self._row[question.passage_id] for question in questions]),
+            "gold": torch.tensor(gold),
             "ignored": ignored,
         }
 

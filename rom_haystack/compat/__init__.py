@@ -1,0 +1,1 @@
+"""Names of Haystack 1.x on today's parts."""
