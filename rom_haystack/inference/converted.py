@@ -46,6 +46,8 @@ def find_checkpoint(
                 "original DPR is what torch wrote."
             )
         check_folder(path)
+        if part is not None:
+            raise CheckpointError(f"'{name}' is a ROM checkpoint, which has no part '{part}'; leave it out.")
         return path
     return _converted(path, part, name=str(model))
 
@@ -103,7 +105,9 @@ def _state(source: Path) -> Iterator[str]:
         paths = [source, *(source.with_name(name) for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"))]
         root = source.parent
     else:
-        paths = sorted(path for pattern in _READ for path in source.rglob(pattern))
+        below = source.iterdir() if recognise(source) == "sentence-transformers" else ()
+        folders = [source, *(path for path in below if path.is_dir())]
+        paths = sorted(path for folder in folders for pattern in _READ for path in folder.glob(pattern))
         root = source
     for path in paths:
         if path.is_file():

@@ -79,10 +79,10 @@ def with_pickled_weights(
     Raises:
         CheckpointError: It can't be had.
     """
-    if any(folder.glob(_PICKLED)):
+    if any(folder.rglob(_PICKLED)):
         return folder
     folder = _from_hub(model, revision, token, [*_HUB_FILES, _PICKLED], local_files_only=local_files_only, cached=False)
-    if not any(folder.glob(_PICKLED)):  # offline, what is in the cache comes back as it is
+    if not any(folder.rglob(_PICKLED)):  # offline, what is in the cache comes back as it is
         raise CheckpointError(
             f"The copy of '{model}' in the cache has no weights, and the hub has none (*.safetensors or "
             "pytorch_model.bin) or can't be asked now."

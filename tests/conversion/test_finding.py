@@ -149,6 +149,21 @@ class TestOnce:
         assert find_checkpoint(DEFAULT_CHECKPOINT) == bundled_checkpoints()[DEFAULT_CHECKPOINT]
         assert conversions == []
 
+    def test_checkpoints_have_no_parts(self, tiny_checkpoint):
+        with pytest.raises(CheckpointError, match="a ROM checkpoint, which has no part 'question'"):
+            find_checkpoint(f"{tiny_checkpoint}:question")
+
+    def test_modules_below_a_folder_count(self, tmp_path):
+        """But no other models below it, such as a training's."""
+        (tmp_path / "1_Pooling").mkdir()
+        plain = converted._place(tmp_path, None)
+        (tmp_path / "1_Pooling" / "config.json").touch()
+        assert converted._place(tmp_path, None) == plain
+        (tmp_path / "modules.json").touch()
+        before = converted._place(tmp_path, None)
+        (tmp_path / "1_Pooling" / "config.json").write_text("{}")
+        assert converted._place(tmp_path, None) != before
+
     def test_other_models_are_named(self, tmp_path):
         (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
         with pytest.raises(CheckpointError, match=r"model type 'bert'.*`rom convert`"):

@@ -71,7 +71,10 @@ def load_pickled(path: Path) -> Any:
     """
     mapped = zipfile.is_zipfile(path)  # an optimizer's state beside the weights then stays on disk
     try:
-        known: list[Any] = [(SavedState, "dpr.utils.model_utils.CheckpointState"), *((Inert, name) for name in _SETTINGS)]
+        known: list[Any] = [
+            (SavedState, "dpr.utils.model_utils.CheckpointState"),
+            *((Inert, name) for name in _SETTINGS),
+        ]
         with torch.serialization.safe_globals(known):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:

@@ -102,6 +102,8 @@ def _write_whole(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         place.chmod(0o755)  # as other folders: mkdtemp's is its owner's alone
         write(place)
+        if folder.is_dir():  # empty; not every system replaces it
+            folder.rmdir()
         place.replace(folder)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
