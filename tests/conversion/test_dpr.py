@@ -12,6 +12,7 @@ import pytest
 import torch
 from haystack import Document
 from haystack.utils import ComponentDevice
+from tokenizers import Tokenizer, normalizers
 from transformers import (
     DPRContextEncoder,
     DPRContextEncoderTokenizer,
@@ -157,6 +158,22 @@ class TestHalves:
         for folder in (dpr_passage, dpr_reader):
             spec = EncoderSpec.create(folder).resolved()
             assert (spec.backend, spec.dtype) == ("torch", "float32")
+
+
+@pytest.mark.parametrize("with_vocabulary", [True, False])
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_a_tokenizer_file_is_taken_as_it_is(dpr_question, tmp_path, tiny_tokenizer, lower_case, with_vocabulary):
+    folder = Path(shutil.copytree(dpr_question, tmp_path / "copy"))
+    if not with_vocabulary:
+        (folder / "vocab.txt").unlink()
+    backend = Tokenizer.from_str(tiny_tokenizer.backend_tokenizer.to_str())
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
+    backend.save(str(folder / "tokenizer.json"))
+    encoder = encoder_of(folder)
+    found = encoder.encode_queries(["THE NILE", "the nile"])
+    assert np.allclose(*found) is lower_case
+    expected = encoder_of(dpr_question).encode_queries(["the nile"])
+    np.testing.assert_allclose(found[1:], expected, atol=1e-5)
 
 
 class TestMistakes:
