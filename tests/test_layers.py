@@ -44,6 +44,20 @@ OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 NEED_TORCH = {
     "rom_haystack.modeling.checkpoints",
     "rom_haystack.modeling.config",
+    *(
+        f"rom_haystack.modeling.conversion.{module}"
+        for module in (
+            "convert",
+            "dpr",
+            "original_dpr",
+            "parts",
+            "readers",
+            "sentence_transformers",
+            "tokenizers",
+            "weights",
+            "writing",
+        )
+    ),
     "rom_haystack.modeling.heads",
     "rom_haystack.modeling.model",
     "rom_haystack.inference.backends.pytorch",

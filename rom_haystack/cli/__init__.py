@@ -1,6 +1,6 @@
-"""The `rom` command: ask a folder of documents, index it, describe and export models."""
+"""The `rom` command: ask a folder of documents, index it, describe, export and convert models."""
 
-from rom_haystack.cli import documents, models
+from rom_haystack.cli import convert, documents, models
 from rom_haystack.cli.app import ANSWERED, DEFAULT_MODEL, INTERRUPTED, MISTAKE, NO_ANSWER, NOTHING_INDEXED, app
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "NOTHING_INDEXED",
     "NO_ANSWER",
     "app",
+    "convert",
     "documents",
     "main",
     "models",

@@ -74,12 +74,13 @@ def _describe(model: str) -> dict[str, Any]:
     from haystack.utils import ComponentDevice  # noqa: PLC0415
 
     from rom_haystack import __version__  # noqa: PLC0415
-    from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint  # noqa: PLC0415
+    from rom_haystack.inference.converted import find_checkpoint  # noqa: PLC0415
+    from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint  # noqa: PLC0415
     from rom_haystack.modeling.places import has_weights  # noqa: PLC0415
 
-    folder = resolve_checkpoint(model)
+    folder = find_checkpoint(model)
     if has_weights(folder):
-        loaded, _ = load_checkpoint(model)
+        loaded, _ = load_checkpoint(folder)
     else:  # an exported graph, counted by its configuration
         with torch.device("meta"):
             loaded = ROMModel(ROMConfig.from_pretrained(folder))
@@ -130,18 +131,14 @@ def _export(
 ) -> dict[str, Any]:
     from rom_haystack.folders import expanded  # noqa: PLC0415
     from rom_haystack.inference import EncoderSpec  # noqa: PLC0415
+    from rom_haystack.inference.announcing import preparation  # noqa: PLC0415
+    from rom_haystack.inference.converted import find_checkpoint  # noqa: PLC0415
     from rom_haystack.inference.export.folder import export_place, weights_path  # noqa: PLC0415
     from rom_haystack.inference.export.graph import export_graph  # noqa: PLC0415
     from rom_haystack.inference.fidelity import compare  # noqa: PLC0415
-    from rom_haystack.inference.loading import (  # noqa: PLC0415
-        default_dtype,
-        load_encoder,
-        load_exported,
-        preparation,
-    )
-    from rom_haystack.modeling import resolve_checkpoint  # noqa: PLC0415
+    from rom_haystack.inference.loading import default_dtype, load_encoder, load_exported  # noqa: PLC0415
 
-    checkpoint = resolve_checkpoint(model)
+    checkpoint = find_checkpoint(model)
     folder = export_place(checkpoint) if output is None else expanded(output).absolute()
     dtype = "int8" if int8 else default_dtype(backend)
     calibration, sample = _samples(questions, int8)

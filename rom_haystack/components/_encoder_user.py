@@ -11,7 +11,8 @@ from haystack import default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
 
 from rom_haystack.inference import REGISTRY, EncoderSpec, ROMEncoder
-from rom_haystack.modeling import bundled_checkpoints
+from rom_haystack.modeling.conversion.sources import split_part
+from rom_haystack.modeling.places import is_local
 
 #: Default of every `token`, as in the stock components.
 HUB_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
@@ -31,7 +32,9 @@ class EncoderUser:
     dropped without `close` gives its share back when it is garbage-collected.
 
     Args:
-        model: Bundled name, folder or hub id of a ROM checkpoint.
+        model: Bundled name, folder or hub id of a ROM checkpoint, or of a model of another kind that becomes one, once
+            (DPR, sentence-transformers, question answering); `biencoder.cp:question` names an encoder in a file of the
+            original DPR.
         device: Where the model runs; None picks the machine's default when the model is loaded.
         token: Access token for a private hub id, read at `warm_up` and for a hub id only.
         revision: Branch, tag or commit of a hub id.
@@ -161,13 +164,9 @@ class EncoderUser:
 
     def _hub_token(self) -> str | None:
         """Resolve the token if the hub may be asked; what is on this machine loads without it."""
-        if self.token is None or self.model in bundled_checkpoints():
+        if self.token is None or is_local(split_part(self.model)[0]):
             return None
-        try:
-            is_folder = Path(self.model).expanduser().is_dir()
-        except (OSError, RuntimeError):  # an impossible name; loading it says what is wrong
-            return None
-        return None if is_folder else self.token.resolve_value()
+        return self.token.resolve_value()
 
     def _torch_device(self) -> str:
         device_map = (self.model_kwargs or {}).get("device_map")

@@ -45,7 +45,9 @@ class ROMExtractiveReader(EncoderUser):
     ```
 
     Args:
-        model: Bundled name, folder or hub id of a ROM checkpoint.
+        model: Bundled name, folder or hub id of a ROM checkpoint. A DPR reader or a model for question answering
+            becomes one, once, in the user's cache. DPR's reader knows no null position and so no no-answer: set
+            `no_answer=False`, and `passage_score_weight=1.0` to rank as DPR does.
         device: Where the model runs; None picks the machine's default when the model is loaded.
         token: Access token for a private hub id.
         top_k: Most answers, the no-answer counted (the stock reader returns one more).

@@ -23,7 +23,9 @@ class ROMTextEmbedder(Embedder):
     ```
 
     Args:
-        model: Bundled name, folder or hub id of a ROM checkpoint.
+        model: Bundled name, folder or hub id of a ROM checkpoint. A DPR or sentence-transformers model becomes one,
+            once, in the user's cache; `biencoder.cp:question` and `biencoder.cp:passage` name the encoders in a file of
+            the original DPR.
         device: Where the model runs; None picks the machine's default when the model is loaded.
         token: Access token for a private hub id.
         prefix: Put before each text.

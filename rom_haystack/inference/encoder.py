@@ -18,6 +18,7 @@ from rom_haystack.inference.reading import Answer, ReadingOptions, ReadWindow, b
 from rom_haystack.inference.spans import decode_spans
 from rom_haystack.inference.stopping import StoppingRule, chosen_rule
 from rom_haystack.inference.tokenization import TextTokenizer
+from rom_haystack.modeling.errors import MissingHeadError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -134,6 +135,7 @@ class ROMEncoder:
 
         Raises:
             TypeError: A passage is not text, or `passages` is a single text.
+            MissingHeadError: The model only reads.
             ValueError: A number is out of range; the message names it.
         """
         return self._embed(passages, max_length, **options)
@@ -290,6 +292,8 @@ class ROMEncoder:
             )
 
     def _check_embedding(self, batch_size: int | None, truncate_dim: int | None) -> None:
+        if not self.embedding_dim:
+            raise MissingHeadError("This model only reads: it has no head 'retrieval' to embed with.")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
         if truncate_dim is not None and not 1 <= truncate_dim <= self.embedding_dim:

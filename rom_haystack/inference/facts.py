@@ -19,7 +19,7 @@ class ModelFacts:
     """The few facts of a model that inference needs beside its weights; the same for every backend.
 
     Attributes:
-        embedding_dim: Width of the embeddings.
+        embedding_dim: Width of the embeddings; 0 for a model that only reads.
         similarity: `cosine` (unit-length embeddings) or `dot`.
         max_length: Most tokens of one input, special tokens counted.
         pad_token_id: Id of the padding token.
@@ -40,9 +40,10 @@ def facts_of(model: ROMModel, tokenizer: PreTrainedTokenizerBase) -> ModelFacts:
     config = model.config.encoder
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     taken = (config.pad_token_id or 0) + 1 if config.model_type in _COUNT_FROM_PADDING else 0
+    embeds = "retrieval" in model.heads
     return ModelFacts(
-        embedding_dim=model.retrieval_head.dim,
-        similarity=model.retrieval_head.similarity,
+        embedding_dim=model.retrieval_head.dim if embeds else 0,
+        similarity=model.retrieval_head.similarity if embeds else "dot",
         max_length=int(positions) - taken,
         pad_token_id=tokenizer.pad_token_id or 0,
         separator=title_separator(tokenizer),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from rom_haystack.inference.announcing import preparation
+from rom_haystack.inference.converted import find_checkpoint
 from rom_haystack.inference.encoder import ROMEncoder
 from rom_haystack.inference.export.folder import (
     GraphBackend,
@@ -19,7 +20,7 @@ from rom_haystack.inference.export.folder import (
 )
 from rom_haystack.inference.stopping import load_stopping
 from rom_haystack.inference.tokenization import TextTokenizer
-from rom_haystack.modeling import CheckpointError, resolve_checkpoint
+from rom_haystack.modeling import CheckpointError
 from rom_haystack.modeling.places import has_weights
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from rom_haystack.inference.backends.openvino import OpenVINODtype
     from rom_haystack.inference.facts import ModelFacts
     from rom_haystack.inference.registry import EncoderSpec
-
-#: Told of what is done once and takes a while, so that programs can show it to their users.
-preparation = logging.getLogger("rom_haystack.inference.preparation")
 
 
 def load_encoder(spec: EncoderSpec) -> ROMEncoder:
@@ -54,14 +52,12 @@ def load_encoder(spec: EncoderSpec) -> ROMEncoder:
 
 
 def checkpoint_folder(spec: EncoderSpec) -> Path:
-    """Find the folder of a spec's model.
+    """Find the folder of a spec's model; a model of another kind is converted first, once.
 
     Raises:
         CheckpointError: There is none.
     """
-    return resolve_checkpoint(
-        spec.model, revision=spec.revision, token=spec.token, local_files_only=spec.local_files_only
-    )
+    return find_checkpoint(spec.model, revision=spec.revision, token=spec.token, local_files_only=spec.local_files_only)
 
 
 def default_dtype(backend: str) -> str:

@@ -28,7 +28,8 @@ class ReadingOptions:
         max_answer_length: Tokens of the longest answer.
         answers_per_seq: Most answers per passage.
         passage_score_weight: Weight of the passage's relevance against the span's own score, from 0 to 1, as in
-            Minimal R&R (Yang and Seo, 2021): `(1 - w) * span + w * relevance`.
+            Minimal R&R (Yang and Seo, 2021): `(1 - w) * span + w * relevance`. At 1 the spans of a passage stand in
+            the order of their own scores, as in DPR.
         calibration_factor: Multiplies the combined log-odds before they become a probability. The default fits the
             bundled checkpoint on retrieved passages (`python -m training evaluate` prints the best factor).
         overlap_threshold: Of two answers of one passage, the lower is dropped if they share more than this fraction
@@ -131,12 +132,16 @@ def sigmoid(logit: float) -> float:
 
 
 def _candidates(passage: str, windows: Sequence[ReadWindow], weight: float) -> Iterator[tuple[float, int, int]]:
-    """Give all spans as log-odds, start and end, best first and of equals the earlier; one of mere space is empty."""
+    """Give all spans as log-odds, start and end, best first; one of mere space is empty.
+
+    Of equals the one with the better score of its own comes first, then the earlier.
+    """
+    scores = np.concatenate([read.spans.score for read in windows])
     logits = np.concatenate([(1 - weight) * read.spans.score + weight * read.relevance for read in windows])
     starts = np.concatenate([read.window.offsets[read.spans.first, 0] for read in windows])
     ends = np.concatenate([read.window.offsets[read.spans.last, 1] for read in windows])
     starts, ends = quote_bounds(passage, starts, ends)
-    order = np.lexsort((ends, starts, -logits))
+    order = np.lexsort((ends, starts, -scores, -logits))
     return zip(logits[order].tolist(), starts[order].tolist(), ends[order].tolist(), strict=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, bundled_checkpoints
+from rom_haystack.modeling.conversion.sources import split_part
 
 if TYPE_CHECKING:
     from rom_haystack.inference.encoder import ROMEncoder
@@ -125,12 +126,13 @@ class EncoderSpec:
 
 
 def _one_name(model: str) -> str:
-    """Name a local folder by its whole path, however it was written; leave other names, and impossible ones, alone."""
+    """Name what is local by its whole path, however it was written; leave other names, and impossible ones, alone."""
     if model in bundled_checkpoints():
         return model
+    name, part = split_part(model)
     try:
-        folder = Path(model).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else model
+        place = Path(name).expanduser()
+        return str(place.resolve()) + (f":{part}" if part else "") if place.exists() else model
     except (OSError, RuntimeError):  # loading it says what is wrong
         return model
 

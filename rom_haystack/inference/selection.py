@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from rom_haystack.inference.announcing import preparation
 from rom_haystack.inference.choices import Choice, ChoiceFile
 from rom_haystack.inference.export.folder import GraphBackend, cache_place, export_place, graph_path, has_graph
 from rom_haystack.inference.fidelity import Fidelity, compare
-from rom_haystack.inference.loading import checkpoint_folder, default_dtype, load_encoder, preparation
+from rom_haystack.inference.loading import checkpoint_folder, default_dtype, load_encoder
 from rom_haystack.inference.machine import circumstances
 from rom_haystack.inference.registry import AUTO, DTYPES, EncoderSpec
 from rom_haystack.inference.samples import Sample, read_sample

@@ -116,21 +116,38 @@ class ReadingHead(Head):
     answers the query. Position 0 is the null position: a span there means "no answer in this passage", as in
     BERT's SQuAD 2.0 set-up (Devlin et al., 2019, section 4.3). A passage-selection score beside the spans is DPR's
     (Karpukhin et al., 2020, section 6.1).
+
+    Args:
+        null: `first` where position 0 is the null position. `none` for readers that know none, such as DPR's: start
+            and end logits are then log-probabilities among the positions of the input, and position 0 is set to
+            nought, so that a span's score against it is its log-probability.
     """
 
-    def __init__(self, **sizes: int) -> None:
+    def __init__(self, *, null: str = "first", **sizes: int) -> None:
         super().__init__(**sizes)
+        if null not in ("first", "none"):
+            raise CheckpointError(f"Unknown null '{null}' of the reading head; choose 'first' or 'none'.")
+        self.null = null
         self.span = nn.Linear(self.hidden_size, 2)
         self.relevance = nn.Linear(self.hidden_size, 1)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor, word_embeddings: Tensor) -> dict[str, Tensor]:
         """Return `start_logits`, `end_logits` and `relevance_logits`."""
         start_logits, end_logits = self.span(hidden_states).unbind(-1)
+        if self.null == "none":
+            start_logits, end_logits = (_among_positions(x, attention_mask) for x in (start_logits, end_logits))
         return {
             "start_logits": start_logits,
             "end_logits": end_logits,
             "relevance_logits": self.relevance(hidden_states[:, 0]).squeeze(-1),
         }
+
+
+def _among_positions(logits: Tensor, attention_mask: Tensor) -> Tensor:
+    """Turn logits into log-probabilities among the real tokens, and set position 0 to nought."""
+    real = logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)
+    probabilities = logits - real.logsumexp(dim=-1, keepdim=True)
+    return torch.cat([torch.zeros_like(probabilities[:, :1]), probabilities[:, 1:]], dim=1)
 
 
 @register_head("masked_lm")

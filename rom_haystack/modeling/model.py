@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from rom_haystack.modeling.config import ROMConfig
-from rom_haystack.modeling.errors import CheckpointError
+from rom_haystack.modeling.errors import MissingHeadError
 from rom_haystack.modeling.heads import RetrievalHead, build_head
 
 
@@ -49,25 +50,39 @@ class ROMModel(PreTrainedModel):
     ) -> ROMModel:
         """Start a ROM model from any pretrained Hugging Face encoder, with fresh heads.
 
+        From a ROM checkpoint, the encoder and those of its heads that are wanted and have the same shape come along.
+
         Args:
-            name_or_path: Folder or hub id of the encoder.
+            name_or_path: Folder or hub id of the encoder, or of a ROM checkpoint.
             heads: As in `ROMConfig`.
             seed: Seed of the heads' initial weights.
             **kwargs: Passed to `AutoModel.from_pretrained` and `AutoConfig.from_pretrained` (`revision`, `token`, …).
         """
         encoder_config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+        options = {"dtype": torch.float32, "use_safetensors": True, **kwargs}
+        start = None
+        if isinstance(encoder_config, ROMConfig):
+            start = cls.from_pretrained(name_or_path, **options)
+            encoder_config = copy.deepcopy(start.encoder.config)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = cls(ROMConfig(encoder=encoder_config, heads=heads))
-        model.encoder = AutoModel.from_pretrained(
-            name_or_path,
-            config=encoder_config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            **_without_pooler(type(model.encoder)),
-            **kwargs,
-        )
+        if start is not None:
+            model.encoder, model.config.encoder = start.encoder, start.encoder.config
+            model._take_heads(start)
+        else:
+            model.encoder = AutoModel.from_pretrained(
+                name_or_path, config=encoder_config, **without_pooler(encoder_config), **options
+            )
         return model
+
+    def _take_heads(self, other: ROMModel) -> None:
+        """Take over the weights of another model's heads, where names and shapes are the same."""
+        for name, head in self.heads.items():
+            state = other.heads[name].state_dict() if name in other.heads else {}
+            shapes = {key: tensor.shape for key, tensor in state.items()}
+            if shapes == {key: tensor.shape for key, tensor in head.state_dict().items()}:
+                head.load_state_dict(state)
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the encoder's word embedding table."""
@@ -106,10 +121,10 @@ class ROMModel(PreTrainedModel):
             The head's named outputs.
 
         Raises:
-            KeyError: The model has no head of that name.
+            MissingHeadError: The model has no head of that name.
         """
         if head not in self.heads:
-            raise KeyError(f"This model has no head '{head}', only: {', '.join(self.heads)}.")
+            raise MissingHeadError(f"This model has no head '{head}', only: {', '.join(self.heads)}.")
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.uses_token_types and token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
@@ -122,11 +137,11 @@ class ROMModel(PreTrainedModel):
         """The head that makes embeddings.
 
         Raises:
-            CheckpointError: The model has none.
+            MissingHeadError: The model has none.
         """
         head = dict(self.heads).get("retrieval")
         if not isinstance(head, RetrievalHead):
-            raise CheckpointError(f"This model has no retrieval head, only: {', '.join(self.heads)}.")
+            raise MissingHeadError(f"This model has no head 'retrieval', only: {', '.join(self.heads)}.")
         return head
 
     def parameter_counts(self) -> dict[str, int]:
@@ -146,12 +161,13 @@ class ROMModel(PreTrainedModel):
 
 def build_encoder(config: PretrainedConfig) -> PreTrainedModel:
     """Create an encoder with random weights, without BERT's pooler, which no head uses."""
-    model_class: Any = MODEL_MAPPING[type(config)]
-    encoder: PreTrainedModel = AutoModel.from_config(config, **_without_pooler(model_class))
+    encoder: PreTrainedModel = AutoModel.from_config(config, **without_pooler(config))
     return encoder
 
 
-def _without_pooler(model_class: type) -> dict[str, bool]:
+def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
+    """Return the options that leave BERT's pooler out of an encoder."""
+    model_class: Any = MODEL_MAPPING[type(config)]
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
 
 

@@ -16,6 +16,9 @@ FORMAT_VERSION = 1
 #: What tells a folder of exported graphs, which may have no weights beside them.
 FACTS_FILE = "facts.json"
 
+#: Weights of old models on the hub, read by torch's weights-only loader.
+_PICKLED = "*pytorch_model*.bin"
+
 _BUNDLED = Path(__file__).parent.parent / "checkpoints"
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.onnx", "*.onnx.data", "openvino*.xml", "openvino*.bin"]
 
@@ -37,24 +40,53 @@ def resolve_checkpoint(
     Raises:
         CheckpointError: Nothing of that name can be found, or it is no ROM checkpoint of a readable version.
     """
+    folder = locate(model, revision=revision, token=token, local_files_only=local_files_only)
+    if folder.is_file():
+        raise CheckpointError(f"'{model}' is a file; a ROM checkpoint is a folder with config.json and weights.")
+    check_folder(folder)
+    return folder
+
+
+def locate(
+    model: str | Path, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
+) -> Path:
+    """Find what a name means, as `resolve_checkpoint` does, whatever it may be: it can be a file, too.
+
+    Raises:
+        CheckpointError: Nothing of that name can be found.
+    """
     bundled = bundled_checkpoints()
     try:
         local = Path(model).expanduser()
-        is_folder, is_there = local.is_dir(), local.exists()
+        is_there = local.exists()
     except (OSError, RuntimeError) as error:  # too long, not to be looked at, or an unknown user's home
         raise CheckpointError(
             f"'{model}' can't be looked up: {error}. Give a bundled name, the full path of a readable folder, or a "
             "hub id."
         ) from error
     if str(model) in bundled:
-        folder = bundled[str(model)]
-    elif is_folder:
-        folder = local.resolve()
-    elif is_there:
-        raise CheckpointError(f"'{model}' is a file; a ROM checkpoint is a folder with config.json and weights.")
-    else:
-        folder = _from_hub(str(model), revision, token, local_files_only=local_files_only)
-    check_folder(folder)
+        return bundled[str(model)]
+    if is_there:
+        return local.resolve()
+    return _from_hub(str(model), revision, token, _HUB_FILES, local_files_only=local_files_only)
+
+
+def with_pickled_weights(
+    folder: Path, model: str, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
+) -> Path:
+    """Return a hub id's folder with `pytorch_model.bin` in it, which is fetched for models of other kinds only.
+
+    Raises:
+        CheckpointError: It can't be had.
+    """
+    if any(folder.rglob(_PICKLED)):
+        return folder
+    folder = _from_hub(model, revision, token, [*_HUB_FILES, _PICKLED], local_files_only=local_files_only, cached=False)
+    if not any(folder.rglob(_PICKLED)):  # offline, what is in the cache comes back as it is
+        raise CheckpointError(
+            f"The copy of '{model}' in the cache has no weights, and the hub has none (*.safetensors or "
+            "pytorch_model.bin) or can't be asked now."
+        )
     return folder
 
 
@@ -76,7 +108,8 @@ def check_folder(folder: Path) -> None:
     if model_type != MODEL_TYPE:
         raise CheckpointError(
             f"{folder} is no ROM checkpoint: its config.json names the model type '{model_type}', not "
-            f"'{MODEL_TYPE}'. ROMModel.from_encoder starts a ROM model from a plain encoder."
+            f"'{MODEL_TYPE}'. ROMModel.from_encoder starts a ROM model from a plain encoder, and `rom convert` makes "
+            "one of a DPR, sentence-transformers or question answering model."
         )
     version = config.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -93,21 +126,39 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
+def is_local(model: str) -> bool:
+    """Tell whether a name is no business of the hub's: bundled, there, or impossible."""
+    if model in bundled_checkpoints():
+        return True
+    try:
+        return Path(model).expanduser().exists()
+    except (OSError, RuntimeError):  # finding it says what is wrong
+        return True
+
+
 def bundled_checkpoints() -> dict[str, Path]:
     """Return the folders of the checkpoints that come with the package, by name."""
     return {path.name: path for path in sorted(_BUNDLED.glob("*")) if path.is_dir()}
 
 
-def _from_hub(model: str, revision: str | None, token: str | None, *, local_files_only: bool) -> Path:
+def _from_hub(
+    model: str,
+    revision: str | None,
+    token: str | None,
+    patterns: list[str],
+    *,
+    local_files_only: bool,
+    cached: bool = True,
+) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (only hub ids need it)
     from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
-    options: dict[str, Any] = {"revision": revision, "token": token, "allow_patterns": _HUB_FILES}
+    options: dict[str, Any] = {"revision": revision, "token": token, "allow_patterns": patterns}
     try:
         try:
-            return Path(snapshot_download(model, local_files_only=True, **options))
+            return Path(snapshot_download(model, local_files_only=cached or local_files_only, **options))
         except LocalEntryNotFoundError:
-            if local_files_only:
+            if local_files_only or not cached:
                 raise
             return Path(snapshot_download(model, **options))
     except Exception as error:  # bad ids, missing repositories and lost connections each have their own class

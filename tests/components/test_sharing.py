@@ -197,7 +197,7 @@ class TestHub:
         local.warm_up()
         assert local._encoder is not None
         local.close()
-        monkeypatch.setattr("rom_haystack.components._encoder_user.bundled_checkpoints", lambda: {"some-rom"})
+        monkeypatch.setattr("rom_haystack.modeling.places.bundled_checkpoints", lambda: {"some-rom"})
         assert ROMTextEmbedder(model="some-rom", token=token)._hub_token() is None
 
     def test_an_impossible_name_is_named_at_warm_up(self):

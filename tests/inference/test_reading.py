@@ -29,7 +29,7 @@ def read_window(places, relevance=0.0):
 
 
 def plain_answers(passage, windows, options):
-    """Make every answer, sort them all, and drop what clashes with a better one."""
+    """Make every answer, sort them all, by their own scores where they tie, and drop what clashes with a better one."""
     answers = []
     for read in windows:
         for token, score in zip(read.spans.first, read.spans.score, strict=True):
@@ -37,11 +37,10 @@ def plain_answers(passage, windows, options):
             weight = options.passage_score_weight
             logit = (1 - weight) * float(score) + weight * read.relevance
             if start < end:
-                answers.append(
-                    Answer(start, end, passage[start:end], logit, sigmoid(options.calibration_factor * logit))
-                )
+                answer = Answer(start, end, passage[start:end], logit, sigmoid(options.calibration_factor * logit))
+                answers.append((float(score), answer))
     kept = []
-    for answer in sorted(answers, key=lambda a: (-a.logit, a.start, a.end)):
+    for _, answer in sorted(answers, key=lambda a: (-a[1].logit, -a[0], a[1].start, a[1].end)):
         if not any(clash(answer, other, options.overlap_threshold) for other in kept):
             kept.append(answer)
     return kept[: options.answers_per_seq]

@@ -251,6 +251,17 @@ def test_without_dropout_training_mode_is_deterministic(family, attention):
     assert not torch.equal(run(), run())
 
 
+def test_training_goes_on_from_a_rom_checkpoint(tiny_checkpoint, tiny_model, make_recipe, data_root, tmp_path):
+    model = start_model(make_recipe(tiny_checkpoint, freeze_embeddings=False))
+    expected = tiny_model.state_dict()
+    assert model.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+    trained, _ = load_checkpoint(train(make_recipe(tiny_checkpoint), data_root, tmp_path / "run"))
+    assert trained.config.encoder.model_type == "bert"
+    change = trained.heads["reading"].span.weight - expected["heads.reading.span.weight"]
+    assert 0 < change.abs().max() < 0.01  # two small steps
+
+
 @pytest.mark.parametrize("attention", [None, "eager"])
 def test_start_model_follows_the_recipe(family, encoder_folder, make_recipe, attention):
     model = start_model(make_recipe(encoder_folder, attention=attention))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rom_haystack.inference.backends.base import Head, Outputs, TokenIds
 from rom_haystack.inference.batching import padded_length
 from rom_haystack.inference.facts import ModelFacts
+from rom_haystack.modeling.errors import MissingHeadError
 
 #: Names of a head's outputs in a graph, by their names in `Outputs`. Exporters choke on an output named `embedding`.
 GRAPH_OUTPUTS: dict[Head, dict[str, str]] = {
@@ -61,11 +62,11 @@ def check_head(available: set[str], head: Head) -> None:
     """Check that a graph gives a head's outputs.
 
     Raises:
-        KeyError: It does not.
+        MissingHeadError: It does not.
     """
     if not available.issuperset(GRAPH_OUTPUTS[head].values()):
         heads = ", ".join(name for name, outputs in GRAPH_OUTPUTS.items() if available.issuperset(outputs.values()))
-        raise KeyError(f"This graph has no head '{head}', only: {heads}.")
+        raise MissingHeadError(f"This graph has no head '{head}', only: {heads}.")
 
 
 def check_process(loaded_in: int) -> None:
