@@ -51,7 +51,9 @@ class ROMRanker(EncoderUser):
         meta_fields_to_embed: Names of meta fields whose values are put before the content; missing and blank ones are
             left out.
         embedding_separator: What stands between meta values and content.
-        scale_score: Turn scores into probabilities. Otherwise they are log-odds.
+        scale_score: Turn scores into probabilities. Otherwise they are log-odds. The order is the same. The bundled
+            checkpoint learnt from pairs of which four in five had an answer, so among retrieved documents its
+            probabilities run high (`python -m benchmarks.ranking` shows what a threshold of 0.9 keeps).
         calibration_factor: Multiplies the log-odds before they become a probability. None only without `scale_score`.
         score_threshold: Drop documents with a lower score, scaled or not.
         model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`; types are as in `ROMTextEmbedder`,
@@ -234,7 +236,7 @@ class ROMRanker(EncoderUser):
         threshold = self.score_threshold if score_threshold is None else score_threshold
         if top_k == 0:
             return {"documents": [[] for _ in queries]}
-        readable = [[document for document in _unique(group) if self._text(document)] for group in documents]
+        readable = [_unique(document for document in group if self._text(document)) for group in documents]
         warn_of_textless(document for group in documents for document in group if not self._text(document))
         nested = []
         for group, relevance in zip(readable, self._judge(queries, readable), strict=True):

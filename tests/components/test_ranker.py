@@ -114,6 +114,7 @@ class TestRanking:
             Document(id="b", content="middle"),
             Document(id="a", content="high", score=0.1),
             Document(id="a", content="low", score=0.0),
+            Document(id="a", content="", score=0.9),
         ]
         assert contents(fake.run(QUERY, documents)) == ["high", "middle"]
         assert [text for _, text in fake._encoder.pairs] == ["high", "middle"]
