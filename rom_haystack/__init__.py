@@ -14,7 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+    from rom_haystack.components import (
+        ROMDocumentEmbedder,
+        ROMExtractiveReader,
+        ROMRanker,
+        ROMRetriever,
+        ROMTextEmbedder,
+    )
     from rom_haystack.components.evaluators import (
         AnswerExactMatchEvaluator,
         AnswerF1Evaluator,
@@ -44,6 +50,7 @@ __all__ = [
     "ROMHybridRetriever",
     "ROMIndexer",
     "ROMModel",
+    "ROMRanker",
     "ROMRetriever",
     "ROMTextEmbedder",
     "SQLiteFAISSBM25Retriever",
@@ -65,6 +72,7 @@ _HOMES = {
     "ROMHybridRetriever": "rom_haystack.hybrid",
     "ROMIndexer": "rom_haystack.pipelines",
     "ROMModel": "rom_haystack.modeling",
+    "ROMRanker": "rom_haystack.components",
     "ROMRetriever": "rom_haystack.components",
     "ROMTextEmbedder": "rom_haystack.components",
     "SQLiteFAISSBM25Retriever": "rom_haystack.document_stores",

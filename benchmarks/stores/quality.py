@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,34 +36,54 @@ def answer_recall(
         queries: Their embeddings, `[len(questions), dim]`.
 
     Returns:
-        For `dense`, `keywords`, `hybrid` (reciprocal-rank fusion of the first 20 of both) and, for comparison,
-        `dense_exact` (by NumPy), the percentage of questions with an answer in the first k passages, as `recall_at_k`,
-        and the number of `questions`.
+        For each of `searches` and, for comparison, `dense_exact` (by NumPy), the percentage of questions with an answer
+        in the first k passages, as `recall_at_k`, and the number of `questions`.
+    """
+    exact = nearest(vectors, queries, min(max(CUTOFFS), len(passages)))
+    found: dict[str, list[list[str]]] = {"dense_exact": [[passages[row].text for row in rows] for rows in exact]}
+    for searched in searches(folder, passages, vectors, questions, queries):
+        for name, documents in searched.items():
+            found.setdefault(name, []).append([document.content or "" for document in documents])
+    return {name: recall_figures(first_hits(texts, questions)) for name, texts in found.items()}
+
+
+def searches(
+    folder: Path,
+    passages: Sequence[Passage],
+    vectors: NDArray[np.float32],
+    questions: Sequence[Question],
+    queries: NDArray[np.float32],
+) -> Iterator[Mapping[str, list[Document]]]:
+    """Write passages to a store of their own, and search it for each question; see `answer_recall`.
+
+    Yields:
+        The first passages of `dense`, `keywords` and `hybrid` (reciprocal-rank fusion of the first 20 of both).
     """
     documents = [
         Document(id=passage.id, content=passage.text, embedding=vector.tolist())
         for passage, vector in zip(passages, vectors, strict=True)
     ]
-    tokens = {passage.id: answer_tokens(passage.text) for passage in passages}
     joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion")
-    exact = nearest(vectors, queries, min(max(CUTOFFS), len(passages)))
-    first_hits = defaultdict(list)
     with SQLiteFAISSDocumentStore(folder, vectors.shape[1]) as store:
         store.write_documents(documents)
         store.optimize()
         for number, question in enumerate(questions):
             dense = store.embedding_retrieval(queries[number].tolist(), top_k=max(CUTOFFS))
             keywords = store.bm25_retrieval(question.text, top_k=max(CUTOFFS))
-            found = {
-                "dense_exact": [passages[row].id for row in exact[number]],
-                "dense": [document.id for document in dense],
-                "keywords": [document.id for document in keywords],
-                "hybrid": [document.id for document in joiner.run(documents=[dense, keywords])["documents"]],
-            }
-            for name, ids in found.items():
-                hits = (rank for rank, id_ in enumerate(ids, start=1) if has_answer(tokens[id_], question.answers))
-                first_hits[name].append(next(hits, math.inf))
-    return {
-        name: {f"recall_at_{k}": 100 * float(np.mean(np.array(hits) <= k)) for k in CUTOFFS} | {"questions": len(hits)}
-        for name, hits in first_hits.items()
-    }
+            hybrid = joiner.run(documents=[dense, keywords])["documents"]
+            yield {"dense": dense, "keywords": keywords, "hybrid": hybrid}
+
+
+def first_hits(found: Sequence[Sequence[str]], questions: Sequence[Question]) -> NDArray[np.float64]:
+    """Find for each question the rank, from 1, of the first text with an answer; infinity where none has one."""
+    tokens = {text: answer_tokens(text) for texts in found for text in texts}
+    hits = [
+        [rank for rank, text in enumerate(texts, start=1) if has_answer(tokens[text], question.answers)]
+        for texts, question in zip(found, questions, strict=True)
+    ]
+    return np.array([min(ranks, default=math.inf) for ranks in hits])
+
+
+def recall_figures(hits: NDArray[np.float64]) -> dict[str, float]:
+    """Sum up first hits: `recall_at_k` in percent, and the number of `questions`."""
+    return {f"recall_at_{k}": 100 * float(np.mean(hits <= k)) for k in CUTOFFS} | {"questions": len(hits)}

@@ -9,7 +9,13 @@ from haystack.tracing.tracer import tracer
 from haystack.utils import ComponentDevice, Secret
 from numpy.typing import NDArray
 
-from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser, refuse_remote_code
+from rom_haystack.components._encoder_user import (
+    HUB_TOKEN,
+    BackendName,
+    EncoderUser,
+    refuse_remote_code,
+    warn_of_unused,
+)
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
@@ -72,7 +78,7 @@ class Embedder(EncoderUser):
         self.max_seq_length = max_seq_length
         refuse_remote_code(trust_remote_code)
         self._check_values()
-        self._warn_of_unused()
+        warn_of_unused(self, config_kwargs=config_kwargs, encode_kwargs=encode_kwargs)
 
     def _check_values(self) -> None:
         if self.precision not in _PRECISIONS:
@@ -86,15 +92,6 @@ class Embedder(EncoderUser):
             if self._ranges_required:
                 raise ValueError(f"{need}: a single embedding has no range of its own.")
             logger.warning("{need}; without them each batch is scaled by itself.", need=need)
-
-    def _warn_of_unused(self) -> None:
-        unused = [name for name in ("config_kwargs", "encode_kwargs") if getattr(self, name)]
-        if unused:
-            logger.warning(
-                "{component} has no use for {names}: set without effect.",
-                component=type(self).__name__,
-                names=", ".join(f"{name}={getattr(self, name)}" for name in unused),
-            )
 
     def _embed(self, texts: Sequence[str], kind: Literal["queries", "passages"]) -> list[list[float]]:
         """Embed texts as they are, without prefix and suffix, into plain floats."""

@@ -7,12 +7,14 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from haystack import default_from_dict, default_to_dict
+from haystack import default_from_dict, default_to_dict, logging
 from haystack.utils import ComponentDevice, Secret
 
 from rom_haystack.inference import REGISTRY, EncoderSpec, ROMEncoder
 from rom_haystack.modeling.conversion.sources import split_part
 from rom_haystack.modeling.places import is_local
+
+logger = logging.getLogger(__name__)
 
 #: Default of every `token`, as in the stock components.
 HUB_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
@@ -187,6 +189,17 @@ def refuse_remote_code(trust_remote_code: object) -> None:
         raise ValueError(
             "trust_remote_code=True is refused: no code from a checkpoint is ever run, and ROM checkpoints need none. "
             "Set it to False."
+        )
+
+
+def warn_of_unused(component: object, **options: object) -> None:
+    """Name, in one warning, the options that were set and have no effect in a component."""
+    unused = [f"{name}={value}" for name, value in options.items() if value]
+    if unused:
+        logger.warning(
+            "{component} has no use for {names}: set without effect.",
+            component=type(component).__name__,
+            names=", ".join(unused),
         )
 
 

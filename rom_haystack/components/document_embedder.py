@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from haystack import Document, component
 from haystack.utils import ComponentDevice, Secret
 
+from rom_haystack.components._documents import text_with_meta
 from rom_haystack.components._embedder import Embedder, Precision
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
@@ -144,6 +145,4 @@ class ROMDocumentEmbedder(Embedder):
         return await asyncio.to_thread(self.run, documents)
 
     def _text(self, document: Document, separator: str) -> str:
-        values = [document.meta.get(name) for name in self.meta_fields_to_embed]
-        parts = [str(value) for value in [*values, document.content] if value is not None]
-        return self.prefix + separator.join(part for part in parts if part.strip()) + self.suffix
+        return self.prefix + text_with_meta(document, self.meta_fields_to_embed, separator) + self.suffix

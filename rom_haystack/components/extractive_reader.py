@@ -10,6 +10,7 @@ from haystack import Document, ExtractedAnswer, component, logging
 from haystack.tracing.tracer import tracer
 from haystack.utils import ComponentDevice, Secret
 
+from rom_haystack.components._documents import warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
 from rom_haystack.components._queries import check_queries, check_top_k
 from rom_haystack.inference import Answer, ReadingOptions
@@ -21,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 #: Whether, and how soon, reading stops once no further document can plausibly change the best answer.
 AdaptiveReading = Literal["off", "cautious", "fast"]
-
-#: Most documents that a warning names.
-_NAMED = 10
 
 
 @component
@@ -266,7 +264,7 @@ class ROMExtractiveReader(EncoderUser):
         if top_k == 0:
             return {"answers": [[] for _ in queries]}
         readable = [_readable(group) for group in documents]
-        _warn_of_unreadable(documents)
+        warn_of_textless(document for group in documents for document in group if not _is_readable(document))
         found = self._read(queries, readable, options)
         nested = []
         for query, group, answers in zip(queries, readable, found, strict=True):
@@ -364,16 +362,10 @@ def _readable(documents: list[Document]) -> list[Document]:
     """Keep documents with text, each once, where it first stands: their order is that of their retrieval."""
     unique: dict[tuple[str, str], Document] = {}
     for document in documents:
-        if document.content and document.content.strip():
-            unique.setdefault((document.id, document.content), document)
+        if _is_readable(document):
+            unique.setdefault((document.id, document.content or ""), document)
     return list(unique.values())
 
 
-def _warn_of_unreadable(documents: list[list[Document]]) -> None:
-    ids = list(dict.fromkeys(d.id for group in documents for d in group if not (d.content and d.content.strip())))
-    if ids:
-        logger.warning(
-            "{count} documents without text are skipped: {ids}",
-            count=len(ids),
-            ids=", ".join(ids[:_NAMED]) + (", …" if len(ids) > _NAMED else ""),
-        )
+def _is_readable(document: Document) -> bool:
+    return bool(document.content and document.content.strip())

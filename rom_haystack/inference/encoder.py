@@ -1,4 +1,4 @@
-"""The loaded model at work: encode queries, encode passages, read pairs."""
+"""The loaded model at work: encode queries, encode passages, read pairs, judge their relevance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rom_haystack.inference.facts import ModelFacts, facts_of
 from rom_haystack.inference.reading import Answer, ReadingOptions, ReadWindow, best_answers
 from rom_haystack.inference.spans import decode_spans
 from rom_haystack.inference.stopping import StoppingRule, chosen_rule
-from rom_haystack.inference.tokenization import TextTokenizer
+from rom_haystack.inference.tokenization import Pairs, TextTokenizer
 from rom_haystack.modeling.errors import MissingHeadError
 
 if TYPE_CHECKING:
@@ -157,9 +157,7 @@ class ROMEncoder:
             ValueError: There are not as many queries as passages, or the model can't read windows of that length.
         """
         options = options or ReadingOptions()
-        if len(queries) != len(passages):
-            raise ValueError(f"{len(queries)} queries for {len(passages)} passages: pairs need as many of both.")
-        self._check_length(options.max_seq_length)
+        self._check_pairs(queries, passages, options)
         answers: list[list[Answer]] = []
         for piece in _pieces(passages):
             answers += self._read(queries[piece], passages[piece], options)
@@ -222,6 +220,31 @@ class ROMEncoder:
                 break
         return found + [[] for _ in passages[len(found) :]]
 
+    def relevance(
+        self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions | None = None
+    ) -> list[float]:
+        """Judge whether passages answer queries at all, all pairs in one stream.
+
+        Args:
+            queries: One query per pair.
+            passages: One passage per pair, of any length; of a long one the most relevant window counts.
+            options: How to cut; what concerns answers has no effect. Default: `ReadingOptions()`.
+
+        Returns:
+            Log-odds per pair; minus infinity where the passage has no tokens.
+
+        Raises:
+            ValueError: There are not as many queries as passages, or the model can't read windows of that length.
+        """
+        options = options or ReadingOptions()
+        self._check_pairs(queries, passages, options)
+        best = [-math.inf] * len(passages)
+        for piece in _pieces(passages):
+            pairs, outputs = self._run_pairs(queries[piece], passages[piece], options)
+            for owner, output in zip(pairs.owners, outputs, strict=True):
+                best[piece.start + owner] = max(best[piece.start + owner], float(output["relevance_logits"]))
+        return best
+
     def clip_query(self, query: str, max_length: int) -> str:
         """Cut a query after at most `max_length` tokens."""
         return self.tokenizer.clip_query(query, max_length)
@@ -254,14 +277,7 @@ class ROMEncoder:
         return embeddings
 
     def _read(self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions) -> list[list[Answer]]:
-        pairs = self.tokenizer.pairs(
-            queries,
-            passages,
-            max_seq_length=options.max_seq_length,
-            stride=options.stride,
-            max_query_length=options.max_query_length,
-        )
-        outputs = self._run(pairs.tokens, "reading", batch_size=options.max_batch_size)
+        pairs, outputs = self._run_pairs(queries, passages, options)
         spans = decode_spans(
             [output["start_logits"] for output in outputs],
             [output["end_logits"] for output in outputs],
@@ -277,6 +293,19 @@ class ROMEncoder:
             for passage, windows in zip(passages, read, strict=True)
         ]
 
+    def _run_pairs(
+        self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions
+    ) -> tuple[Pairs, list[Outputs]]:
+        """Cut pairs into windows and run them: per window, its outputs."""
+        pairs = self.tokenizer.pairs(
+            queries,
+            passages,
+            max_seq_length=options.max_seq_length,
+            stride=options.stride,
+            max_query_length=options.max_query_length,
+        )
+        return pairs, self._run(pairs.tokens, "reading", batch_size=options.max_batch_size)
+
     def _run(self, inputs: Sequence[TokenIds], head: Head, *, batch_size: int | None) -> list[Outputs]:
         """Run the inputs longest first, which is fastest; give the outputs in the inputs' order."""
         order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
@@ -284,6 +313,11 @@ class ROMEncoder:
             zip(order, self._coalescer.run([inputs[i] for i in order], head, batch_size=batch_size), strict=True)
         )
         return [outputs[i] for i in range(len(inputs))]
+
+    def _check_pairs(self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions) -> None:
+        if len(queries) != len(passages):
+            raise ValueError(f"{len(queries)} queries for {len(passages)} passages: pairs need as many of both.")
+        self._check_length(options.max_seq_length)
 
     def _check_length(self, length: int) -> None:
         if not 1 < length <= self.max_length:

@@ -9,7 +9,7 @@ import pytest
 from haystack import Document
 from haystack.utils import ComponentDevice
 
-from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMTextEmbedder
+from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRanker, ROMTextEmbedder
 
 CPU = ComponentDevice.from_str("cpu")
 
@@ -39,6 +39,13 @@ def reader(tiny_checkpoint: Path):
     reader = ROMExtractiveReader(model=str(tiny_checkpoint), device=CPU)
     yield reader
     reader.close()
+
+
+@pytest.fixture
+def ranker(tiny_checkpoint: Path):
+    ranker = ROMRanker(model=str(tiny_checkpoint), device=CPU)
+    yield ranker
+    ranker.close()
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice, Secret
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
+from rom_haystack.components import (
+    ROMDocumentEmbedder,
+    ROMExtractiveReader,
+    ROMRanker,
+    ROMRetriever,
+    ROMTextEmbedder,
+)
 from rom_haystack.inference import REGISTRY
 from rom_haystack.modeling import CheckpointError
 
@@ -26,26 +32,27 @@ def test_all_components_hold_one_model_and_the_last_close_frees_it(fresh_checkpo
     model = str(fresh_checkpoint)
     text, documents = ROMTextEmbedder(model=model, device=CPU), ROMDocumentEmbedder(model=model, device=CPU)
     reader = ROMExtractiveReader(model=model, device=CPU, model_kwargs={"device_map": "cpu"})
+    ranker = ROMRanker(model=model, device=CPU)
     store = InMemoryDocumentStore()
     retriever = ROMRetriever(
         retriever=InMemoryEmbeddingRetriever(store), text_embedder=ROMTextEmbedder(model=model, device=CPU)
     )
-    users = [text, documents, reader, retriever]
+    users = [text, documents, reader, ranker, retriever]
     for user in users:
         user.warm_up()
         user.warm_up()  # takes no second share
-    holders = [text, documents, reader, retriever.text_embedder]
+    holders = [text, documents, reader, ranker, retriever.text_embedder]
     assert all(holder._encoder is text._encoder for holder in holders)
     weights = {p.data_ptr(): p.numel() for holder in holders for p in holder._encoder.backend.model.parameters()}
     assert sum(weights.values()) == text._encoder.backend.model.parameter_counts()["total"]
     spec = text._spec(device="cpu")
-    assert REGISTRY.users(spec) == 4
+    assert REGISTRY.users(spec) == 5
 
     store.write_documents(documents.run([Document(content="The Nile flows north.")])["documents"])
-    assert reader.run("Where?", retriever.run("Where?")["documents"])["answers"]
+    assert reader.run("Where?", ranker.run("Where?", retriever.run("Where?")["documents"])["documents"])["answers"]
 
     freed = weakref.ref(text._encoder.backend.model)
-    for left, user in zip((3, 2, 1), users, strict=False):
+    for left, user in zip((4, 3, 2, 1), users, strict=False):
         user.close()
         user.close()  # gives no second share back
         assert REGISTRY.users(spec) == left
@@ -57,7 +64,7 @@ def test_all_components_hold_one_model_and_the_last_close_frees_it(fresh_checkpo
     assert REGISTRY.users(spec) == 0
 
 
-@pytest.mark.parametrize("cls", [ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader])
+@pytest.mark.parametrize("cls", [ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader, ROMRanker])
 def test_closed_components_work_again(cls, tiny_checkpoint):
     part = cls(model=str(tiny_checkpoint), device=CPU)
     part.close()  # before any warm-up
@@ -68,7 +75,7 @@ def test_closed_components_work_again(cls, tiny_checkpoint):
     part.close()
 
 
-@pytest.mark.parametrize("cls", [ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader])
+@pytest.mark.parametrize("cls", [ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader, ROMRanker])
 def test_a_component_dropped_without_close_gives_its_share_back(cls, fresh_checkpoint):
     kept, dropped = (cls(model=str(fresh_checkpoint), device=CPU) for _ in range(2))
     spec = kept._spec(device="cpu")
@@ -183,7 +190,7 @@ class TestHub:
     def test_a_missing_token_matters_at_warm_up_only(self, asked, monkeypatch):
         monkeypatch.delenv("MY_HUB_TOKEN", raising=False)
         token = Secret.from_env_var("MY_HUB_TOKEN")
-        for cls in (ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader):
+        for cls in (ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader, ROMRanker):
             part = cls(model="someone/some-rom", device=CPU, token=token)
             part = cls.from_dict(part.to_dict())
             with pytest.raises(ValueError, match="MY_HUB_TOKEN"):
@@ -215,7 +222,7 @@ class TestHub:
 class TestDevice:
     def test_no_device_is_resolved_before_warm_up(self, tiny_checkpoint, monkeypatch):
         monkeypatch.setattr(ComponentDevice, "resolve_device", lambda device=None: pytest.fail("resolved too early"))
-        for cls in (ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader):
+        for cls in (ROMTextEmbedder, ROMDocumentEmbedder, ROMExtractiveReader, ROMRanker):
             assert cls(model=str(tiny_checkpoint)).to_dict()["init_parameters"]["device"] is None
 
     @pytest.mark.parametrize(

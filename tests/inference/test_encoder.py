@@ -182,6 +182,58 @@ class TestEmbedding:
             ROMEncoder.from_model(tiny_model, Slow())
 
 
+class TestRelevance:
+    def test_batched_equals_single_in_order(self, family):
+        encoder = encoder_of(family)
+        options = ReadingOptions(**SMALL)
+        queries = [f"question {n}?" for n in range(len(TEXTS))]
+        together = encoder.relevance(queries, TEXTS, options)
+        alone = [encoder.relevance([q], [text], options)[0] for q, text in zip(queries, TEXTS, strict=True)]
+        assert all(type(log_odds) is float for log_odds in together)
+        assert together == pytest.approx(alone, abs=1e-5)
+        assert len(set(together)) == len(TEXTS)
+
+    def test_is_what_reading_weighs_spans_with(self, tiny_encoder):
+        options = ReadingOptions(**SMALL, passage_score_weight=1.0)
+        queries = ["Which river?"] * len(PASSAGES)
+        best = [answers[0].logit for answers in tiny_encoder.read(queries, PASSAGES, options)]
+        assert tiny_encoder.relevance(queries, PASSAGES, options) == pytest.approx(best, abs=1e-5)
+
+    def test_of_several_windows_the_most_relevant_counts(self, fake_encoder, tiny_tokenizer):
+        passage = " ".join(["water"] * 50 + ["comets"] + ["water"] * 50)
+        target = tiny_tokenizer("comets", add_special_tokens=False)["input_ids"][0]
+        windows = []
+
+        def outputs_of(tokens):
+            windows.append(target in tokens.input_ids)
+            return {"relevance_logits": np.float32(1.5 if windows[-1] else -2.0)}
+
+        encoder = fake_encoder(outputs_of)
+        assert encoder.relevance(["What?", "What?"], [passage, "water"], ReadingOptions(**SMALL)) == [1.5, -2.0]
+        assert windows.count(True) in (1, 2)
+        assert windows.count(False) >= 3
+
+    def test_what_has_no_text_is_never_relevant(self, tiny_encoder):
+        found = tiny_encoder.relevance(["a"] * 4, ["", "water", " \n", ""])
+        assert [np.isfinite(log_odds) for log_odds in found] == [False, True, False, False]
+        assert found[0] == -np.inf
+
+    def test_nothing_to_judge(self, tiny_encoder):
+        assert tiny_encoder.relevance([], []) == []
+
+    def test_a_long_job_is_done_in_pieces(self, tiny_encoder, monkeypatch):
+        queries, passages = ["Which river?"] * 14, TEXTS * 2
+        expected = tiny_encoder.relevance(queries, passages)
+        monkeypatch.setattr(encoder_module, "_CHARACTERS_AT_ONCE", 60)
+        assert tiny_encoder.relevance(queries, passages) == pytest.approx(expected, abs=1e-5)
+
+    def test_what_can_not_be(self, tiny_encoder, family):
+        with pytest.raises(ValueError, match="2 queries for 1 passages"):
+            tiny_encoder.relevance(["a", "b"], ["c"])
+        with pytest.raises(ValueError, match="384 tokens was asked for; this checkpoint takes 2 to 64"):
+            encoder_of(family).relevance(["a"], ["b"])
+
+
 class TestReading:
     @pytest.mark.parametrize("passage", PASSAGES)
     def test_texts_with_words_have_answers(self, tiny_encoder, byte_encoder, passage):
