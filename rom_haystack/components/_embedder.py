@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser, refuse_remote_code
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
+from rom_haystack.store_similarity import Embeddings, is_settled, warn_of_misfit
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,23 @@ class Embedder(EncoderUser):
         refuse_remote_code(trust_remote_code)
         self._check_values()
         self._warn_of_unused()
+
+    def check_store(self, store: object) -> bool:
+        """Warn if a document store, or a retriever's, does not fit the embeddings; loads the encoder.
+
+        What `check_store_similarity` says of a checkpoint is said here of the embeddings as this component makes them.
+
+        Returns:
+            Whether that could be told, or can't be at all; False where the store must be used first.
+        """
+        if self.precision != "float32":  # embeddings of other types have metrics of their own
+            return True
+        if not is_settled(store):
+            return False
+        facts = self._warm_encoder().facts
+        unit_length = self.normalize_embeddings or facts.similarity == "cosine"
+        warn_of_misfit(store, Embeddings(self.model, unit_length, self.truncate_dim or facts.embedding_dim))
+        return True
 
     def _check_values(self) -> None:
         if self.precision not in _PRECISIONS:
