@@ -175,9 +175,15 @@ def _faiss(folder: Path, index_string: str) -> Live:
 
 
 def _qdrant(folder: Path, similarity: str) -> Live:
-    store = QdrantDocumentStore(path=str(folder / "qdrant"), embedding_dim=DIM, similarity=similarity)
-    # Its local mode keeps the folder locked until the process ends.
-    return Live(store, lambda s=store, **o: QdrantEmbeddingRetriever(s, scale_score=False, **o), lambda: store)
+    def open_store() -> QdrantDocumentStore:
+        return QdrantDocumentStore(path=str(folder / "qdrant"), embedding_dim=DIM, similarity=similarity)
+
+    def reopen() -> QdrantDocumentStore:
+        store.close()  # its local mode locks the folder
+        return open_store()
+
+    store = open_store()
+    return Live(store, lambda s=store, **o: QdrantEmbeddingRetriever(s, scale_score=False, **o), reopen)
 
 
 def _chroma(folder: Path, distance_function: str) -> Live:

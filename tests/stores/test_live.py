@@ -119,7 +119,8 @@ def test_a_warning_comes_exactly_where_order_or_scores_are_wrong(setting, checkp
     made = live(*setting)
     ROMIndexer(made.store, model=checkpoint, device=CPU).run(documents=DOCUMENTS)
     warned_in_indexing = "compares embeddings" in caplog.text
-    for store in (made.store, made.reopened()):
+    for opened in (lambda: made.store, made.reopened):
+        store = opened()
         caplog.clear()
         retriever = retriever_over(made.retriever(store), checkpoint)
         orders, scores = search(retriever)
