@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rom_haystack.hybrid import ROMHybridRetriever
     from rom_haystack.modeling import ROMConfig, ROMModel
     from rom_haystack.pipelines import ROMExtractiveQA, ROMIndexer
+    from rom_haystack.store_similarity import StoreSimilarity, check_store_similarity
 
 __all__ = [
     "AnswerExactMatchEvaluator",
@@ -56,7 +57,9 @@ __all__ = [
     "SQLiteFAISSBM25Retriever",
     "SQLiteFAISSDocumentStore",
     "SQLiteFAISSEmbeddingRetriever",
+    "StoreSimilarity",
     "__version__",
+    "check_store_similarity",
 ]
 
 _HOMES = {
@@ -78,6 +81,8 @@ _HOMES = {
     "SQLiteFAISSBM25Retriever": "rom_haystack.document_stores",
     "SQLiteFAISSDocumentStore": "rom_haystack.document_stores",
     "SQLiteFAISSEmbeddingRetriever": "rom_haystack.document_stores",
+    "StoreSimilarity": "rom_haystack.store_similarity",
+    "check_store_similarity": "rom_haystack.store_similarity",
 }
 
 try:

@@ -8,15 +8,15 @@ from haystack.components.joiners import DocumentJoiner
 from haystack.components.retrievers import InMemoryEmbeddingRetriever
 from haystack.components.retrievers.types import EmbeddingRetriever
 from haystack.components.routers import FileTypeRouter
-from haystack.components.writers import DocumentWriter
 from haystack.core.component import Component
 from haystack.document_stores.in_memory import InMemoryDocumentStore
-from haystack.document_stores.types import DocumentStore, DuplicatePolicy
+from haystack.document_stores.types import DocumentStore
 from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
 from rom_haystack.components._encoder_user import BackendName
 from rom_haystack.components._queries import check_queries
+from rom_haystack.components._writer import EmbeddedDocumentWriter
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore, SQLiteFAISSEmbeddingRetriever
 from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
@@ -109,7 +109,8 @@ class ROMIndexer:
     Inputs and `skipped` are those of `ROMFileConverter`; `documents_written` counts passages.
 
     Args:
-        document_store: Where the passages go. Embeddings are unit length: set other stores to dot product or cosine.
+        document_store: Where the passages go. The first run warns if its metric does not fit the checkpoint, see
+            `check_store_similarity`.
         model: Bundled name, folder or hub id of a ROM checkpoint.
         device: Where the model runs; None picks the machine's default.
         split_length: Most words per passage.
@@ -147,19 +148,17 @@ class ROMIndexer:
         self.backend = backend
         pipeline = Pipeline()
         pipeline.add_component("converter", ROMFileConverter(split_length=split_length, split_overlap=split_overlap))
-        pipeline.add_component(
-            "embedder",
-            ROMDocumentEmbedder(
-                model=model,
-                device=device,
-                batch_size=batch_size,
-                max_seq_length=max_seq_length,
-                progress_bar=progress_bar,
-                meta_fields_to_embed=["title"],
-                backend=backend,
-            ),
+        embedder = ROMDocumentEmbedder(
+            model=model,
+            device=device,
+            batch_size=batch_size,
+            max_seq_length=max_seq_length,
+            progress_bar=progress_bar,
+            meta_fields_to_embed=["title"],
+            backend=backend,
         )
-        pipeline.add_component("writer", DocumentWriter(document_store, policy=DuplicatePolicy.OVERWRITE))
+        pipeline.add_component("embedder", embedder)
+        pipeline.add_component("writer", EmbeddedDocumentWriter(document_store, embedder))
         pipeline.connect("converter.documents", "embedder.documents")
         pipeline.connect("embedder.documents", "writer.documents")
         self.pipeline = pipeline

@@ -17,6 +17,7 @@ from rom_haystack.components._encoder_user import (
     warn_of_unused,
 )
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
+from rom_haystack.store_similarity import Embeddings, is_settled, warn_of_misfit
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,23 @@ class Embedder(EncoderUser):
         refuse_remote_code(trust_remote_code)
         self._check_values()
         warn_of_unused(self, config_kwargs=config_kwargs, encode_kwargs=encode_kwargs)
+
+    def check_store(self, store: object) -> bool:
+        """Warn if a document store, or a retriever's, does not fit the embeddings; loads the encoder.
+
+        What `check_store_similarity` says of a checkpoint is said here of the embeddings as this component makes them.
+
+        Returns:
+            Whether that could be told, or can't be at all; False where the store must be used first.
+        """
+        if self.precision != "float32":  # embeddings of other types have metrics of their own
+            return True
+        if not is_settled(store):
+            return False
+        facts = self._warm_encoder().facts
+        unit_length = self.normalize_embeddings or facts.similarity == "cosine"
+        warn_of_misfit(store, Embeddings(self.model, unit_length, self.truncate_dim or facts.embedding_dim))
+        return True
 
     def _check_values(self) -> None:
         if self.precision not in _PRECISIONS:

@@ -12,13 +12,16 @@ from haystack.core.serialization import component_to_dict
 
 from rom_haystack.components._queries import check_query, check_top_k
 from rom_haystack.components.text_embedder import ROMTextEmbedder
+from rom_haystack.store_similarity import score_to_similarity
 
 
 @component
 class ROMRetriever:
     """Retrieve documents by a text query: ROM embeds it, any embedding retriever searches its store.
 
-    Takes the place of `TextEmbeddingRetriever`. Documents come best first; those without a score come last.
+    Takes the place of `TextEmbeddingRetriever`. Documents come best first; those without a score come last. Scores are
+    similarities, where higher is better, also over stores that are known to return distances. The first warm-up, or
+    run, warns if the store's metric does not fit the embeddings, see `check_store_similarity`.
 
     ```python
     from haystack.components.retrievers import InMemoryEmbeddingRetriever
@@ -49,16 +52,19 @@ class ROMRetriever:
         self.retriever = retriever
         self.text_embedder: TextEmbedder = ROMTextEmbedder() if text_embedder is None else text_embedder
         self.return_embedding = return_embedding
+        self._checked_store = False
 
     def warm_up(self) -> None:
-        """Warm up the embedder and the retriever."""
+        """Warm up the embedder and the retriever; the first time, check that the store fits the embeddings."""
         for inner in self._inner("warm_up"):
             inner.warm_up()
+        self._check_store()
 
     async def warm_up_async(self) -> None:
         """Warm up on the serving event loop; what has no async warm-up runs in a thread."""
         for inner in (self.text_embedder, self.retriever):
             await _call_async(inner, "warm_up")
+        self._check_store()
 
     def close(self) -> None:
         """Release the embedder's and the retriever's resources."""
@@ -147,6 +153,10 @@ class ROMRetriever:
     def _inner(self, method: str) -> list[Any]:
         return [inner for inner in (self.text_embedder, self.retriever) if hasattr(inner, method)]
 
+    def _check_store(self) -> None:
+        if not self._checked_store and isinstance(self.text_embedder, ROMTextEmbedder):
+            self._checked_store = self.text_embedder.check_store(self.retriever)
+
     def _embed(self, queries: list[str]) -> list[list[float]]:
         if isinstance(self.text_embedder, ROMTextEmbedder):
             embeddings: list[list[float]] = self.text_embedder.run_batch(queries)["embeddings"]
@@ -154,6 +164,9 @@ class ROMRetriever:
         return [self.text_embedder.run(text=query)["embedding"] for query in queries]
 
     def _finish(self, documents: list[Document]) -> list[Document]:
+        self._check_store()  # some stores' metric is known once they were used
+        if to_similarity := score_to_similarity(self.retriever):
+            documents = [d if d.score is None else replace(d, score=to_similarity(d.score)) for d in documents]
         ranked = sorted(documents, key=lambda d: float("-inf") if d.score is None else d.score, reverse=True)
         if self.return_embedding:
             return ranked
