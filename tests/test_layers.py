@@ -25,6 +25,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "passages": ("files",),
     "hybrid": ("modeling", "components", "document_stores"),
     "pipelines": ("modeling", "components", "document_stores", "files", "passages"),
+    "compat": ("modeling", "components", "document_stores", "files", "metrics", "pipelines"),
     "manifest": ("folders",),
     "library_index": ("document_stores", "folders", "manifest"),
     "library": (

@@ -29,7 +29,7 @@ class Unused(NamedTuple):
 
 #: Arguments that several classes and methods have.
 HEADERS = {"headers": Unused(None, "These stores are in this process; no request is sent.")}
-ONE_DEVICE = "One model runs on one device: name one, and start a process for each further one."
+_ONE_DEVICE = "One model runs on one device: name one, and start a process for each further one."
 
 
 def warn_of_unused(owner: str, unused: Mapping[str, Unused], given: Mapping[str, Any]) -> None:
@@ -44,22 +44,23 @@ def warn_of_unused(owner: str, unused: Mapping[str, Unused], given: Mapping[str,
         value = given[name]
         if value is argument.default or (type(value) is type(argument.default) and value == argument.default):
             continue
-        warn_once(owner, name, value, argument.instead)
+        warn_once(owner, name, f"{name}={value!r}", argument.instead)
 
 
-def warn_once(owner: str, name: str, value: Any, instead: str) -> None:
-    """Warn that an argument has no effect, once per process."""
+def warn_once(owner: str, name: str, given: str, instead: str) -> None:
+    """Warn that something has no effect, once per process and name.
+
+    Args:
+        owner: The class or method, as users call it.
+        name: The argument, or the method.
+        given: How to show it, with its value.
+        instead: What to do now, as a sentence.
+    """
     with _lock:
         if (owner, name) in _warned:
             return
         _warned.add((owner, name))
-    logger.warning(
-        "{owner}: {name}={value} has no effect any more. {instead}",
-        owner=owner,
-        name=name,
-        value=repr(value),
-        instead=instead,
-    )
+    logger.warning("{owner}: {given} has no effect any more. {instead}", owner=owner, given=given, instead=instead)
 
 
 def device_of(owner: str, use_gpu: bool | None, devices: Sequence[Any] | None) -> ComponentDevice | None:
@@ -75,7 +76,7 @@ def device_of(owner: str, use_gpu: bool | None, devices: Sequence[Any] | None) -
     if not devices:
         return None
     if len(devices) > 1:
-        warn_once(owner, "devices", list(map(str, devices)), ONE_DEVICE)
+        warn_once(owner, "devices", f"devices={list(map(str, devices))}", _ONE_DEVICE)
     return ComponentDevice.from_str(str(devices[0]))
 
 

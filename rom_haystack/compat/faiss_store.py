@@ -171,7 +171,9 @@ class FAISSDocumentStore(DocumentStore):
     def train_index(self, documents: Any = None, embeddings: Any = None, index: str | None = None) -> None:
         """Do nothing but warn: an index is trained by itself when there are enough embeddings."""
         del documents, embeddings, index
-        warn_once(type(self).__name__, "train_index", "…", "An index is trained by itself; leave the call out.")
+        warn_once(
+            type(self).__name__, "train_index", "train_index()", "An index is trained by itself; leave the call out."
+        )
 
     def delete_index(self, index: str) -> None:
         """Delete an index with all that is in it."""

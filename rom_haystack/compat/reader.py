@@ -264,7 +264,7 @@ class FARMReader(_Reader):
         warn_of_unused(owner, _FARM_UNUSED, given)
         if duplicate_filtering > 0:
             instead = "Answers that overlap are dropped; drop those that lie near each other by their offsets."
-            warn_once(owner, "duplicate_filtering", duplicate_filtering, instead)
+            warn_once(owner, "duplicate_filtering", f"duplicate_filtering={duplicate_filtering}", instead)
         self.top_k = top_k
         self.top_k_per_candidate = top_k_per_candidate
         self.return_no_answers = return_no_answer

@@ -247,7 +247,7 @@ class DocumentStore(ABC):
         batch_size: int = 10_000,
         headers: dict[str, str] | None = None,
     ) -> list[Document]:
-        """Return the documents of an index, in the order in which they were written.
+        """Return the documents of an index, in the order in which they were last written.
 
         Args:
             index: Whose; None for the store's own.
@@ -361,7 +361,7 @@ class DocumentStore(ABC):
         warn_of_unused(f"{type(self).__name__}.query_by_embedding", HEADERS, {"headers": headers})
         index = index or self.index
         backend = self._backend(index)
-        if backend is None or not top_k:
+        if backend is None or not top_k or not backend.count_documents():
             return []
         try:
             found = backend.embedding_retrieval(
