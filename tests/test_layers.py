@@ -15,6 +15,7 @@ PACKAGE = ROOT / "rom_haystack"
 #: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
 BELOW: dict[str, tuple[str, ...]] = {
     "caches": (),
+    "compat": ("modeling", "inference", "components", "document_stores", "files", "metrics", "pipelines"),
     "metrics": (),
     "modeling": (),
     "inference": ("caches", "metrics", "modeling"),
@@ -25,7 +26,6 @@ BELOW: dict[str, tuple[str, ...]] = {
     "passages": ("files",),
     "hybrid": ("modeling", "components", "document_stores"),
     "pipelines": ("modeling", "components", "document_stores", "files", "passages"),
-    "compat": ("modeling", "components", "document_stores", "files", "metrics", "pipelines"),
     "manifest": ("folders",),
     "library_index": ("document_stores", "folders", "manifest"),
     "library": (

@@ -14,6 +14,7 @@ from rom_haystack.compat.models import copy_model
 from rom_haystack.compat.squad import evaluate, read_squad
 from rom_haystack.components import ROMExtractiveReader
 from rom_haystack.components._queries import check_top_k
+from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 #: More answers than there ever are: they are cut only after the no-answer has its place among them.
@@ -29,15 +30,15 @@ _FARM_UNUSED = {
     "force_download": Unused(default=False, instead="Delete the hub's cached copy."),
 }
 _TRANSFORMERS_UNUSED = {"tokenizer": Unused(None, "The checkpoint's own tokenizer is used.")}
-_CHECKPOINTS = "Set the checkpoints' interval in a recipe, with python -m training train."
+_CHECKPOINTS = "A training that was interrupted goes on where it was, when it is called again."
 _TRAIN_UNUSED = {
     "test_filename": Unused(None, "Measure afterwards, with eval_on_file."),
     "use_gpu": Unused(None, "Training takes the machine's default device."),
     "devices": Unused(None, "Training takes the machine's default device."),
-    "dev_split": Unused(0, "Give a dev_filename."),
-    "evaluate_every": Unused(300, "The dev file is looked at as the training sees fit."),
+    "dev_split": Unused(0, "Training watches no dev file; use eval_on_file."),
+    "evaluate_every": Unused(300, "Training watches no dev file; use eval_on_file."),
     "num_processes": Unused(None, "Data is prepared in this process."),
-    "use_amp": Unused(None, "Precision is the machine's best; a recipe can set it."),
+    "use_amp": Unused(None, "It is used where the machine has bfloat16."),
     "checkpoint_root_dir": Unused(Path("model_checkpoints"), _CHECKPOINTS),
     "checkpoint_every": Unused(None, _CHECKPOINTS),
     "checkpoints_to_keep": Unused(3, _CHECKPOINTS),
@@ -159,7 +160,8 @@ class _Reader:
         raw = [self._raw(answer.score) for answer in found]
         no_answer = self.no_ans_boost - max(raw, default=0.0)
         answers = [self._answer(answer, value) for answer, value in zip(found, raw, strict=True)]
-        answers.insert(sum(value >= no_answer for value in raw), self._no_answer(no_answer))
+        sure = sigmoid(self.reader.calibration_factor * no_answer) if raw else 1.0
+        answers.insert(sum(value >= no_answer for value in raw), self._no_answer(no_answer, sure))
         return answers, max(raw) - no_answer if raw else 0.0
 
     def _answer(self, found: ExtractedAnswer, raw: float) -> Answer:
@@ -174,9 +176,7 @@ class _Reader:
             meta={} if document is None else deepcopy(document.meta),
         )
 
-    def _no_answer(self, raw: float) -> Answer:
-        scaled = self.reader.calibration_factor * raw
-        probability = 1 / (1 + math.exp(-scaled)) if scaled >= 0 else math.exp(scaled) / (1 + math.exp(scaled))
+    def _no_answer(self, raw: float, probability: float) -> Answer:
         return Answer(
             answer="",
             score=probability if self.use_confidence_scores else raw,
@@ -321,8 +321,8 @@ class FARMReader(_Reader):
         Args:
             data_dir: Folder of the files.
             train_filename: SQuAD's JSON.
-            dev_filename: The same, to watch the training by.
-            test_filename: Without effect, as are all that are not described.
+            dev_filename: Without effect; so are all others of which it is said.
+            test_filename: Without effect.
             use_gpu: Without effect.
             devices: Without effect.
             batch_size: Questions per step.

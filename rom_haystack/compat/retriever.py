@@ -19,7 +19,7 @@ from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
 
-_CHECKPOINTS = "Set the checkpoints' interval in a recipe, with python -m training train."
+_CHECKPOINTS = "A training that was interrupted goes on where it was, when it is called again."
 _UNUSED = {
     "use_fast_tokenizers": Unused(default=True, instead="Tokenizers are the fast ones."),
     "similarity_function": Unused("dot_product", "The checkpoint knows its own similarity; the store has one, too."),
@@ -30,12 +30,12 @@ _TRAIN_UNUSED = {
     "max_samples": Unused(None, "Shorten the training file."),
     "max_processes": Unused(128, "Data is prepared in this process."),
     "multiprocessing_strategy": Unused(None, "Data is prepared in this process."),
-    "dev_split": Unused(0, "Give a dev_filename."),
-    "evaluate_every": Unused(1000, "The dev file is looked at as the training sees fit."),
+    "dev_split": Unused(0, "Training watches no dev file; measure afterwards."),
+    "evaluate_every": Unused(1000, "Training watches no dev file; measure afterwards."),
     "n_gpu": Unused(1, "Training takes the machine's default device."),
     "epsilon": Unused(1e-08, "The optimiser's own value is used."),
     "grad_acc_steps": Unused(1, "Raise batch_size; large batches give more in-batch negatives."),
-    "use_amp": Unused(None, "Precision is the machine's best; a recipe can set it."),
+    "use_amp": Unused(None, "It is used where the machine has bfloat16."),
     "optimizer_name": Unused("AdamW", "It is AdamW."),
     "optimizer_correct_bias": Unused(default=True, instead="AdamW corrects its bias."),
     "checkpoint_root_dir": Unused(Path("model_checkpoints"), _CHECKPOINTS),
@@ -263,16 +263,16 @@ class DensePassageRetriever:
         Args:
             data_dir: Folder of the files.
             train_filename: A JSON list of DPR's form (`question`, `positive_ctxs`, `hard_negative_ctxs`, …).
-            dev_filename: The same, to watch the training by.
-            test_filename: Without effect, as are all that are not described.
+            dev_filename: Without effect; so are all others of which it is said.
+            test_filename: Without effect.
             max_samples: Without effect.
             max_processes: Without effect.
             multiprocessing_strategy: Without effect.
             dev_split: Without effect.
             batch_size: Questions per step.
             embed_title: Put passages' titles before their texts.
-            num_hard_negatives: Hard negatives per question.
-            num_positives: Positives per question.
+            num_hard_negatives: Without effect: every passage of the file takes part as a negative.
+            num_positives: Without effect: a step draws one of a question's positives.
             n_epochs: Times that each question is seen.
             evaluate_every: Without effect.
             n_gpu: Without effect.

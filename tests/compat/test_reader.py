@@ -109,7 +109,7 @@ class TestPredict:
         for documents in ([], [Document("")], [Document("  \n")]):
             assert make().predict(QUERY, documents) == {"query": QUERY, "no_ans_gap": 0.0, "answers": []}
             (none,) = make(return_no_answer=True).predict(QUERY, documents)["answers"]
-            assert (none.answer, none.score) == ("", 0.5)
+            assert (none.answer, none.score) == ("", 1.0)
 
     def test_documents_stay_as_they_are(self, reader, documents, dicts):
         answers = reader.predict(QUERY, documents)["answers"]

@@ -89,5 +89,5 @@ def test_first_qa_system(workplace, capsys):
     assert "Michael Collins True" in out
     last = ast.literal_eval(out.splitlines()[-1])
     assert "Curie" in last[0]
-    assert "Armstrong" in last[1]
+    assert "Aldrin" in last[1]
     assert sorted(workplace.rglob("*")) == before

@@ -36,6 +36,6 @@ print(prediction["answers"][0].answer, prediction["answers"][0].score > predicti
 
 # Several
 batch = pipe.run_batch(
-    queries=["Who discovered radium?", "Who first walked on the Moon?"], params={"Reader": {"top_k": 1}}
+    queries=["Who discovered radium?", "Who landed with Neil Armstrong?"], params={"Reader": {"top_k": 1}}
 )
 print([answers[0].answer for answers in batch["answers"]])
