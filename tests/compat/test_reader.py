@@ -245,6 +245,8 @@ class TestSquad:
                 "Total_no_answer": 1,
             }
         )
+        beside = evaluate(questions[:1], [[answer(" found", 11)]], top_n=1)
+        assert beside["top_n_accuracy"] == 0.0
         only = evaluate(questions[1:], [[none]], top_n=1)
         assert (only["EM"], only["EM_no_answer"], only["Total_text_answer"]) == (100.0, 100.0, 0)
         assert math.isnan(only["EM_text_answer"])

@@ -156,6 +156,13 @@ class TestSaveAndLoad:
         np.testing.assert_allclose(loaded.embed_queries(["a"]), retriever.embed_queries(["a"]), atol=1e-6)
         loaded.close()
 
+    @pytest.mark.parametrize("side", ["query_encoder", "passage_encoder"])
+    def test_another_file_makes_another_model(self, retriever, tmp_path, side):
+        retriever.save(tmp_path)
+        (tmp_path / side / "calibration.json").write_text("{}")
+        loaded = DensePassageRetriever.load(tmp_path, None, use_gpu=False)
+        assert loaded.query_embedding_model != loaded.passage_embedding_model
+
     def test_a_pair_stays_a_pair(self, tiny_checkpoint, other_checkpoint, tmp_path):
         pair = DensePassageRetriever(None, tiny_checkpoint, other_checkpoint, use_gpu=False, progress_bar=False)
         for _ in range(2):  # the second time it takes the place of the first
