@@ -58,7 +58,7 @@ class ROMFileConverter:
     def __init__(self, split_length: int = 120, split_overlap: int = 0) -> None:
         self.split_length = split_length
         self.split_overlap = split_overlap
-        converters = _converters()
+        converters = file_converters()
         pipeline = Pipeline()
         pipeline.add_component("reader", SourceReader())
         pipeline.add_component("router", FileTypeRouter(mime_types=list(converters)))
@@ -311,7 +311,7 @@ class ROMExtractiveQA:
         ) -> dict[str, Any]: ...
 
 
-def _converters() -> dict[str, tuple[str, Component]]:
+def file_converters() -> dict[str, tuple[str, Component]]:
     """Make Haystack's converters, named, by the MIME type they take. Their libraries are imported here."""
     from haystack.components.converters import (  # noqa: PLC0415 (slow to import, and answering needs none of them)
         DOCXToDocument,

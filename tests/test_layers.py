@@ -15,7 +15,7 @@ PACKAGE = ROOT / "rom_haystack"
 #: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
 BELOW: dict[str, tuple[str, ...]] = {
     "caches": (),
-    "compat": ("modeling",),
+    "compat": ("modeling", "inference", "components", "document_stores", "files", "metrics", "pipelines"),
     "metrics": (),
     "modeling": (),
     "inference": ("caches", "metrics", "modeling"),

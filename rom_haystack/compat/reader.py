@@ -1,0 +1,472 @@
+"""1.x's readers on `ROMExtractiveReader`."""
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Self
+
+from haystack import ExtractedAnswer
+
+from rom_haystack.compat.arguments import Unused, device_of, token_of, warn_of_unused, warn_once
+from rom_haystack.compat.documents import Answer, Document, Span, as_documents, to_haystack
+from rom_haystack.compat.models import copy_model
+from rom_haystack.compat.squad import evaluate, read_squad
+from rom_haystack.components import ROMExtractiveReader
+from rom_haystack.components._queries import check_top_k
+from rom_haystack.inference.reading import sigmoid
+from rom_haystack.modeling import DEFAULT_CHECKPOINT
+
+#: More answers than there ever are: they are cut only after the no-answer has its place among them.
+_ALL = 1_000_000
+#: Probabilities of 0 and 1 have no log-odds.
+_LEAST = 1e-12
+
+_FARM_UNUSED = {
+    "top_k_per_sample": Unused(1, "Windows of a document are ranked together: set top_k_per_candidate."),
+    "num_processes": Unused(None, "Reading happens in this process, many windows at once."),
+    "progress_bar": Unused(default=True, instead="Reading shows no progress bar."),
+    "proxies": Unused(None, "Set HTTPS_PROXY in the environment."),
+    "force_download": Unused(default=False, instead="Delete the hub's cached copy."),
+}
+_TRANSFORMERS_UNUSED = {"tokenizer": Unused(None, "The checkpoint's own tokenizer is used.")}
+_CHECKPOINTS = "A training that was interrupted goes on where it was, when it is called again."
+_TRAIN_UNUSED = {
+    "test_filename": Unused(None, "Measure afterwards, with eval_on_file."),
+    "use_gpu": Unused(None, "Training takes the machine's default device."),
+    "devices": Unused(None, "Training takes the machine's default device."),
+    "dev_split": Unused(0, "Training watches no dev file; use eval_on_file."),
+    "evaluate_every": Unused(300, "Training watches no dev file; use eval_on_file."),
+    "num_processes": Unused(None, "Data is prepared in this process."),
+    "use_amp": Unused(None, "It is used where the machine has bfloat16."),
+    "checkpoint_root_dir": Unused(Path("model_checkpoints"), _CHECKPOINTS),
+    "checkpoint_every": Unused(None, _CHECKPOINTS),
+    "checkpoints_to_keep": Unused(3, _CHECKPOINTS),
+    "caching": Unused(default=False, instead="Data is prepared as it is needed."),
+    "cache_path": Unused(Path("cache/data_silo"), "Data is prepared as it is needed."),
+    "grad_acc_steps": Unused(1, "Raise batch_size."),
+    "early_stopping": Unused(None, "Train for fewer epochs."),
+}
+_EVAL_UNUSED = {
+    "device": Unused(None, "The reader's own device is used."),
+    "calibrate_conf_scores": Unused(default=False, instead="The checkpoint's scores are calibrated."),
+}
+
+
+class _Reader:
+    """What both readers share: ROM's reader, and the way from its answers to 1.x's."""
+
+    reader: ROMExtractiveReader
+    top_k: int
+    top_k_per_candidate: int
+    return_no_answers: bool
+    use_confidence_scores: bool = True
+    confidence_threshold: float | None = None
+    no_ans_boost: float = 0.0
+
+    def predict(self, query: str, documents: Sequence[Document], top_k: int | None = None) -> dict[str, Any]:
+        """Find answers to a query in documents.
+
+        Args:
+            query: The question.
+            documents: Where to look.
+            top_k: Most answers; None for the value given at construction.
+
+        Returns:
+            `query`; `answers`, best first; `no_ans_gap`: by how much the best answer's raw score (log-odds) exceeds
+            that of "there is no answer here". A `no_ans_boost` greater by more than that puts the latter first. It is
+            0.0 where there was nothing to read.
+
+        Raises:
+            ValueError: The query is blank, or `top_k` is negative.
+        """
+        (answers,), (gap,) = self._read([query], [documents], top_k)
+        return {"query": query, "no_ans_gap": gap, "answers": answers}
+
+    def predict_batch(
+        self,
+        queries: list[str],
+        documents: Sequence[Document] | Sequence[Sequence[Document]],
+        top_k: int | None = None,
+        batch_size: int | None = None,
+    ) -> dict[str, Any]:
+        """Find answers to several queries, all read in one stream.
+
+        Args:
+            queries: The questions.
+            documents: One list per query, or several lists for one query; or a single list, of which each query is
+                asked of each document by itself.
+            top_k: Most answers to one query in one list, or one document.
+            batch_size: Most windows per forward pass; None for the value given at construction.
+
+        Returns:
+            `queries`; `answers`: a list per list of documents, or, of a single list, a list per document (for several
+            queries, such lists in a list per query); `no_ans_gaps`: as in `predict`, one for each list of answers.
+
+        Raises:
+            ValueError: A query is blank, or there are not as many queries as lists.
+        """
+        groups: Sequence[Any] = documents
+        single = not groups or isinstance(groups[0], Document | dict)
+        if single:
+            pairs = [(query, [document]) for query in queries for document in groups]
+        else:
+            asked = queries * len(groups) if len(queries) == 1 else queries
+            if len(asked) != len(groups):
+                raise ValueError(f"{len(queries)} queries for {len(groups)} lists of documents: give as many of both.")
+            pairs = list(zip(asked, groups, strict=True))
+        answers: list[Any]
+        answers, gaps = self._read([query for query, _ in pairs], [group for _, group in pairs], top_k, batch_size)
+        if single and len(queries) > 1:
+            each = len(groups)
+            answers = [answers[start : start + each] for start in range(0, len(answers), each)] if each else []
+        return {"queries": queries, "answers": answers, "no_ans_gaps": gaps}
+
+    def predict_on_texts(self, question: str, texts: Sequence[str], top_k: int | None = None) -> dict[str, Any]:
+        """Do what `predict` does in plain texts."""
+        return self.predict(question, [Document(content=text) for text in texts], top_k)
+
+    def close(self) -> None:
+        """Free the model, unless others share it; later use loads it again."""
+        self.reader.close()
+
+    def _read(
+        self,
+        queries: list[str],
+        documents: Sequence[Any],
+        top_k: int | None,
+        batch_size: int | None = None,
+    ) -> tuple[list[list[Answer]], list[float]]:
+        """Read each query's documents; return, per query, the answers and the gap to the no-answer."""
+        check_top_k(top_k)
+        top_k = self.top_k if top_k is None else top_k
+        ranked = [self._ranked(found) for found in self._found(queries, documents, batch_size)]
+        answers = [[a for a in group if a.answer or self.return_no_answers][:top_k] for group, _ in ranked]
+        if self.confidence_threshold is not None:
+            answers = [[a for a in group if (a.score or 0.0) >= self.confidence_threshold] for group in answers]
+        return answers, [gap for _, gap in ranked]
+
+    def _found(
+        self, queries: list[str], documents: Sequence[Any], batch_size: int | None = None
+    ) -> list[list[ExtractedAnswer]]:
+        groups = [[to_haystack(document) for document in as_documents(group)] for group in documents]
+        found: list[list[ExtractedAnswer]] = self.reader.run_batch(
+            queries, groups, top_k=_ALL, no_answer=False, max_batch_size=batch_size
+        )["answers"]
+        return found
+
+    def _ranked(self, found: list[ExtractedAnswer]) -> tuple[list[Answer], float]:
+        """Give answers 1.x's shape, and the no-answer its place among them; tell its gap to the best, too."""
+        raw = [self._raw(answer.score) for answer in found]
+        no_answer = self.no_ans_boost - max(raw, default=0.0)
+        answers = [self._answer(answer, value) for answer, value in zip(found, raw, strict=True)]
+        sure = sigmoid(self.reader.calibration_factor * no_answer) if raw else 1.0
+        answers.insert(sum(value >= no_answer for value in raw), self._no_answer(no_answer, sure))
+        return answers, max(raw) - no_answer if raw else 0.0
+
+    def _answer(self, found: ExtractedAnswer, raw: float) -> Answer:
+        document, place, inside = found.document, found.document_offset, found.context_offset
+        return Answer(
+            answer=found.data or "",
+            score=found.score if self.use_confidence_scores else raw,
+            context=found.context,
+            offsets_in_document=None if place is None else [Span(place.start, place.end)],
+            offsets_in_context=None if inside is None else [Span(inside.start, inside.end)],
+            document_ids=None if document is None else [document.id],
+            meta={} if document is None else deepcopy(document.meta),
+        )
+
+    def _no_answer(self, raw: float, probability: float) -> Answer:
+        return Answer(
+            answer="",
+            score=probability if self.use_confidence_scores else raw,
+            offsets_in_document=[Span(0, 0)],
+            offsets_in_context=[Span(0, 0)],
+            meta={},
+        )
+
+    def _raw(self, score: float) -> float:
+        """Return the log-odds of which a score was made."""
+        score = min(max(score, _LEAST), 1 - _LEAST)
+        return math.log(score / (1 - score)) / self.reader.calibration_factor
+
+
+class FARMReader(_Reader):
+    """1.x's `FARMReader`, on `ROMExtractiveReader`.
+
+    A score is the probability that the span answers the query, of one scale for all documents and the no-answer.
+
+    ```python
+    from rom_haystack.compat import Document, FARMReader
+
+    reader = FARMReader("rom-minilm-l6")
+    documents = [Document(content="Radium was discovered by Marie and Pierre Curie in 1898.")]
+    print(reader.predict("Who discovered radium?", documents)["answers"][0].answer)
+    ```
+
+    Args:
+        model_name_or_path: Bundled name (`rom-minilm-l6`), folder or hub id of the model.
+        model_version: Branch, tag or commit of a hub id.
+        context_window_size: Most characters of an answer's `context`, the answer counted, in whole words.
+        batch_size: Most windows per forward pass.
+        use_gpu: With False, run on the CPU in any case.
+        devices: Where to run: the first counts. None for the machine's default.
+        no_ans_boost: Added to the raw score of "there is no answer here".
+        return_no_answer: Let that compete with the answers, as one with an empty `answer`.
+        top_k: Most answers.
+        top_k_per_candidate: Most answers per document.
+        top_k_per_sample: Without effect; so are `num_processes`, `progress_bar`, `proxies` and `force_download`.
+        num_processes: Without effect.
+        max_seq_len: Tokens per window, query included; longer documents are read in several windows.
+        doc_stride: Tokens that neighbouring windows share.
+        progress_bar: Without effect.
+        duplicate_filtering: -1 keeps answers that overlap in one document; otherwise only the best of them stays. How
+            far apart they may lie beyond that has no effect.
+        use_confidence_scores: Scores are probabilities; else raw ones, log-odds against the null position.
+        confidence_threshold: Drop answers with a lower score.
+        proxies: Without effect.
+        local_files_only: Never ask the hub.
+        force_download: Without effect.
+        use_auth_token: Token for private hub ids; True for the one in the environment.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        model_version: str | None = None,
+        context_window_size: int = 150,
+        batch_size: int = 50,
+        use_gpu: bool = True,
+        devices: Sequence[Any] | None = None,
+        no_ans_boost: float = 0.0,
+        return_no_answer: bool = False,
+        top_k: int = 10,
+        top_k_per_candidate: int = 3,
+        top_k_per_sample: int = 1,
+        num_processes: int | None = None,
+        max_seq_len: int = 256,
+        doc_stride: int = 128,
+        progress_bar: bool = True,
+        duplicate_filtering: int = 0,
+        use_confidence_scores: bool = True,
+        confidence_threshold: float | None = None,
+        proxies: dict[str, str] | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        use_auth_token: str | bool | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        # One process is no pool, which is what is asked for by 0 or 1.
+        given = {**locals(), "num_processes": None if num_processes in (0, 1) else num_processes}
+        warn_of_unused(owner, _FARM_UNUSED, given)
+        if duplicate_filtering > 0:
+            instead = "Answers that overlap are dropped; drop those that lie near each other by their offsets."
+            warn_once(owner, "duplicate_filtering", f"duplicate_filtering={duplicate_filtering}", instead)
+        self.top_k = top_k
+        self.top_k_per_candidate = top_k_per_candidate
+        self.return_no_answers = return_no_answer
+        self.no_ans_boost = no_ans_boost
+        self.use_confidence_scores = use_confidence_scores
+        self.confidence_threshold = confidence_threshold
+        self._options: dict[str, Any] = {
+            "revision": model_version,
+            "device": device_of(owner, use_gpu, devices),
+            "token": token_of(use_auth_token),
+            "local_files_only": local_files_only,
+            "max_seq_length": max_seq_len,
+            "stride": doc_stride,
+            "max_batch_size": batch_size,
+            "answers_per_seq": top_k_per_candidate,
+            "overlap_threshold": None if duplicate_filtering < 0 else 0.01,
+            "context_window_size": context_window_size,
+        }
+        self._use(str(model_name_or_path))
+
+    def _use(self, model: str) -> None:
+        """Take a model; it is loaded when it is first needed."""
+        self.model_name_or_path = model
+        self.reader = ROMExtractiveReader(model=model, top_k=self.top_k, no_answer=False, **self._options)
+
+    def train(
+        self,
+        data_dir: str | Path,
+        train_filename: str,
+        dev_filename: str | None = None,
+        test_filename: str | None = None,
+        use_gpu: bool | None = None,
+        devices: Sequence[Any] | None = None,
+        batch_size: int = 10,
+        n_epochs: int = 2,
+        learning_rate: float = 1e-5,
+        max_seq_len: int | None = None,
+        warmup_proportion: float = 0.2,
+        dev_split: float = 0,
+        evaluate_every: int = 300,
+        save_dir: str | Path | None = None,
+        num_processes: int | None = None,
+        use_amp: Any = None,
+        checkpoint_root_dir: str | Path = Path("model_checkpoints"),
+        checkpoint_every: int | None = None,
+        checkpoints_to_keep: int = 3,
+        caching: bool = False,
+        cache_path: str | Path = Path("cache/data_silo"),
+        grad_acc_steps: int = 1,
+        early_stopping: Any = None,
+    ) -> None:
+        """Train the model on SQuAD files, save it, and use it from now on.
+
+        Args:
+            data_dir: Folder of the files.
+            train_filename: SQuAD's JSON.
+            dev_filename: Without effect; so are all others of which it is said.
+            test_filename: Without effect.
+            use_gpu: Without effect.
+            devices: Without effect.
+            batch_size: Questions per step.
+            n_epochs: Times that each question is seen.
+            learning_rate: The greatest one.
+            max_seq_len: Tokens per window; None for the reader's own.
+            warmup_proportion: Share of the steps until the learning rate is reached.
+            dev_split: Without effect.
+            evaluate_every: Without effect.
+            save_dir: Folder of the model. None, as in 1.x, for `../../saved_models/` and the model's name.
+            num_processes: Without effect.
+            use_amp: Without effect.
+            checkpoint_root_dir: Without effect.
+            checkpoint_every: Without effect.
+            checkpoints_to_keep: Without effect.
+            caching: Without effect.
+            cache_path: Without effect.
+            grad_acc_steps: Without effect.
+            early_stopping: Without effect.
+
+        Raises:
+            ValueError: The training file is no SQuAD file.
+        """
+        from rom_haystack.compat.training import train_reader  # noqa: PLC0415 (only training needs it)
+
+        warn_of_unused(f"{type(self).__name__}.train", _TRAIN_UNUSED, {**locals(), "devices": devices or None})
+        steps = n_epochs * math.ceil(len(read_squad(Path(data_dir) / train_filename)) / batch_size)
+        trained = train_reader(
+            self.model_name_or_path,
+            Path(save_dir or f"../../saved_models/{Path(self.model_name_or_path).name}").expanduser(),
+            data_dir=Path(data_dir),
+            train_filename=train_filename,
+            dev_filename=dev_filename,
+            epochs=n_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            max_length=self._options["max_seq_length"] if max_seq_len is None else max_seq_len,
+            stride=self._options["stride"],
+            warmup_steps=round(warmup_proportion * steps),
+        )
+        self.close()
+        self._use(str(trained))
+
+    def eval_on_file(
+        self, data_dir: str | Path, test_filename: str, device: Any = None, calibrate_conf_scores: bool = False
+    ) -> dict[str, float]:
+        """Measure the reader on a file of SQuAD's form, each question on its own paragraph.
+
+        "There is no answer here" competes, with `no_ans_boost`, whatever `return_no_answer` says, as in 1.x. Answers
+        are compared as SQuAD's own scorer does.
+
+        Args:
+            data_dir: The file's folder.
+            test_filename: Its name.
+            device: Without effect.
+            calibrate_conf_scores: Without effect.
+
+        Returns:
+            In percent: `EM` and `f1` of the best answers; `top_n_accuracy`: how often one of the `top_n` best (the
+            no-answer counted) overlaps with a right one; the same with `_text_answer` for questions that have an answer
+            and `_no_answer` for the others; of the former also `top_n_EM` and `top_n_f1`, the best among `top_n`; and
+            `Total_text_answer` and `Total_no_answer`, how many there are. NaN where there is none.
+
+        Raises:
+            ValueError: The file is no SQuAD file.
+        """
+        given = {"device": device, "calibrate_conf_scores": calibrate_conf_scores}
+        warn_of_unused(f"{type(self).__name__}.eval_on_file", _EVAL_UNUSED, given)
+        questions = read_squad(Path(data_dir).expanduser() / test_filename)
+        texts = [[Document(content=question.context, id=str(number))] for number, question in enumerate(questions)]
+        found = self._found([question.query for question in questions], texts)
+        return evaluate(questions, [self._ranked(answers)[0] for answers in found], top_n=self.top_k_per_candidate + 1)
+
+    def save(self, directory: str | Path) -> None:
+        """Copy the model to a folder, which is a `model_name_or_path`.
+
+        Raises:
+            CheckpointError: The model can't be found.
+            ValueError: The folder holds something else.
+        """
+        options = {name: self._options[name] for name in ("revision", "local_files_only")}
+        token = self._options["token"]
+        token = None if token is None else token.resolve_value()
+        copy_model(self.model_name_or_path, Path(directory), token=token, **options)
+
+    @classmethod
+    def load(cls, directory: str | Path, **arguments: Any) -> Self:
+        """Make a reader with the model that `save` or `train` wrote; further arguments are the constructor's."""
+        return cls(model_name_or_path=directory, **arguments)
+
+
+class TransformersReader(_Reader):
+    """1.x's `TransformersReader`, on `ROMExtractiveReader`: `FARMReader` with other names and defaults.
+
+    Args:
+        model_name_or_path: Bundled name, folder or hub id of the model.
+        model_version: Branch, tag or commit of a hub id.
+        tokenizer: Without effect.
+        context_window_size: Characters of an answer's `context` on either side, in whole words.
+        use_gpu: With False, run on the CPU in any case.
+        top_k: Most answers.
+        top_k_per_candidate: Most answers per document.
+        return_no_answers: Let "there is no answer here" compete with the answers.
+        max_seq_len: Tokens per window, query included.
+        doc_stride: Tokens that neighbouring windows share.
+        batch_size: Most windows per forward pass.
+        use_auth_token: Token for private hub ids; True for the one in the environment.
+        devices: Where to run: the first counts. None for the machine's default.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path = DEFAULT_CHECKPOINT,
+        model_version: str | None = None,
+        tokenizer: str | None = None,
+        context_window_size: int = 70,
+        use_gpu: bool = True,
+        top_k: int = 10,
+        top_k_per_candidate: int = 3,
+        return_no_answers: bool = False,
+        max_seq_len: int = 256,
+        doc_stride: int = 128,
+        batch_size: int = 16,
+        use_auth_token: str | bool | None = None,
+        devices: Sequence[Any] | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        warn_of_unused(owner, _TRANSFORMERS_UNUSED, {"tokenizer": tokenizer})
+        self.top_k = top_k
+        self.top_k_per_candidate = top_k_per_candidate
+        self.return_no_answers = return_no_answers
+        self.reader = ROMExtractiveReader(
+            model=model_name_or_path,
+            revision=model_version,
+            device=device_of(owner, use_gpu, devices),
+            token=token_of(use_auth_token),
+            top_k=top_k,
+            no_answer=False,
+            max_seq_length=max_seq_len,
+            stride=doc_stride,
+            max_batch_size=batch_size,
+            answers_per_seq=top_k_per_candidate,
+            context_window_size=2 * context_window_size,
+        )
