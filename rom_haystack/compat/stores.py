@@ -210,7 +210,7 @@ class DocumentStore(ABC):
 
         Args:
             index: Whose; None for the store's own.
-            ids: Their ids.
+            ids: Their ids. An empty list deletes nothing, where 1.x deleted everything.
             filters: What they must match.
             headers: Without effect.
         """
@@ -219,10 +219,10 @@ class DocumentStore(ABC):
         backend = self._backend(index)
         if backend is None:
             return
-        if not filters and not ids:
+        if not filters and ids is None:
             backend.delete_all_documents()
             return
-        named = None if not ids else set(ids)
+        named = None if ids is None else set(ids)
         if named is not None and not filters:
             doomed = list(named)
         else:

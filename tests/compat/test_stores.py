@@ -151,8 +151,11 @@ def test_delete_by_ids_and_by_both(filled):
     first, second, third = (d.id for d in filled.get_all_documents())
     filled.delete_documents(ids=[first, second], filters={"name": "Everest"})
     assert [d.id for d in filled.get_all_documents()] == [first, third]
+    filled.delete_documents(ids=[])
     filled.delete_documents(ids=[third, "nothing"])
     assert [d.id for d in filled.get_all_documents()] == [first]
+    filled.delete_documents(ids=[], filters={"name": "Radium"})
+    assert filled.get_document_count() == 1
     filled.delete_all_documents()
     assert filled.get_document_count() == 0
 
