@@ -73,13 +73,6 @@ def test_scores_are_those_of_squad_2(squad_reader):
 
 
 def test_a_head_that_does_more_than_its_layer_shows(squad_reader, monkeypatch):
-    forward = torch.nn.Linear.forward
-    monkeypatch.setattr(
-        torch.nn.Linear, "forward", lambda self, x: forward(self, x) * (3 if self.out_features == 2 else 1)
-    )
-    model = convert_reader(squad_reader)  # as all layers changed, both agree
-    assert model.model.heads["reading"].span.out_features == 2
-    monkeypatch.undo()
     wide = AutoModelForQuestionAnswering.from_pretrained(squad_reader)
     monkeypatch.setattr(type(wide), "forward", lambda self, **kwargs: _tripled(self, kwargs))
     with pytest.raises(CheckpointError, match="do not come from one linear layer"):
