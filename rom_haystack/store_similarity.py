@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from haystack import logging
 
-from rom_haystack.modeling import DEFAULT_CHECKPOINT, CheckpointError, resolve_checkpoint
+from rom_haystack.inference.converted import find_checkpoint
+from rom_haystack.modeling import DEFAULT_CHECKPOINT, CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def check_store_similarity(
     Raises:
         CheckpointError: The checkpoint can't be found on this machine, or its config.json names no embeddings.
     """
-    folder = resolve_checkpoint(model, revision=revision, local_files_only=True)
+    folder = find_checkpoint(model, revision=revision, local_files_only=True)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     head = _nested(config, "heads", "retrieval")
     if not isinstance(head, Mapping):

@@ -19,7 +19,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "metrics": (),
     "modeling": (),
     "inference": ("caches", "metrics", "modeling"),
-    "store_similarity": ("modeling",),
+    "store_similarity": ("modeling", "inference"),
     "components": ("modeling", "inference", "metrics", "store_similarity"),
     "document_stores": (),
     "files": (),

@@ -4,16 +4,16 @@ import filecmp
 import shutil
 from pathlib import Path
 
-from rom_haystack.modeling import resolve_checkpoint
+from rom_haystack.inference.converted import find_checkpoint
 
 
 def copy_model(
     model: str, target: Path, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
 ) -> Path:
-    """Copy a model, whatever its form, to a folder; a model that was there before is replaced.
+    """Copy a model to a folder, as a ROM checkpoint; a model that was there before is replaced.
 
     Args:
-        model: Bundled name, folder or hub id.
+        model: Bundled name, folder or hub id, of a ROM checkpoint or of a model that can be converted.
         target: The folder.
         revision: Branch, tag or commit of a hub id.
         token: Access token for a private hub id.
@@ -23,7 +23,7 @@ def copy_model(
         CheckpointError: There is no such model.
         ValueError: The folder holds something else.
     """
-    source = resolve_checkpoint(model, revision=revision, token=token, local_files_only=local_files_only)
+    source = find_checkpoint(model, revision=revision, token=token, local_files_only=local_files_only)
     target = target.expanduser().absolute()
     if target.exists() and target.samefile(source):
         return target
