@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rom_haystack"
 #: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
 BELOW: dict[str, tuple[str, ...]] = {
+    "answers": (),
     "caches": (),
     "metrics": (),
     "modeling": (),
