@@ -38,6 +38,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "manifest",
         "pipelines",
     ),
+    "serving": ("answers", "folders", "inference", "library", "pipelines"),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 #: What of the lower layers is imported only where torch and transformers are installed.
