@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 
 import pytest
@@ -29,6 +30,18 @@ def test_a_request_may_say_how_much(shared):
     assert (len(few["passages"]), len(many["passages"])) == (1, 3)
     assert len(few["answers"]) <= 1
     assert len(shared.ask("What hunts?")["passages"]) == 2
+
+
+def test_the_no_answer_takes_no_answers_place(shared, monkeypatch):
+    asked = {}
+
+    def run(**arguments):
+        asked.update(arguments)
+        return {"answers": [], "documents": []}
+
+    monkeypatch.setattr(shared.qa, "run", run)
+    shared.ask("What hunts?", top_k=2, passages=7)
+    assert asked == {"query": "What hunts?", "filters": None, "top_k": 3, "top_k_retriever": 7}
 
 
 def test_filters_choose_the_documents(shared):
@@ -71,6 +84,7 @@ def test_it_follows_an_index_that_is_made_anew(service, tmp_path, tiny_checkpoin
     service.warm_up()
     docs = tmp_path / "docs"
     (docs / "owl.txt").unlink()
+    shutil.rmtree(tmp_path / "index")
     with Library(docs, index=tmp_path / "index", model=str(tiny_checkpoint), split_length=3) as other:
         other.update()
     assert {passage["file_path"] for passage in service.ask("Who?", passages=9)["passages"]} == {
