@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rom_haystack"
 #: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
 BELOW: dict[str, tuple[str, ...]] = {
+    "answers": (),
     "caches": (),
     "compat": ("modeling", "inference", "components", "document_stores", "files", "metrics", "pipelines"),
     "metrics": (),
@@ -39,6 +40,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "manifest",
         "pipelines",
     ),
+    "serving": ("answers", "folders", "inference", "library", "pipelines"),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 #: What of the lower layers is imported only where torch and transformers are installed.

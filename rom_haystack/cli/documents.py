@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from rom_haystack.answers import NO_ANSWER_FOUND, answer_fields, passage_fields, place, quotes, result_fields
 from rom_haystack.cli.app import (
     ANSWERED,
     DEFAULT_MODEL,
@@ -58,31 +59,26 @@ def ask(
         if not question.strip():
             raise ValueError("The question is empty; ask with at least one word.")
         quiet(model)
-        with _library(docs, index, model) as library:
-            report = _updated(lambda progress: library.update(progress, required=False), as_json)
-            _require_passages(report, docs, as_json)
+        with open_library(docs, index, model) as library:
+            report = updated(lambda progress: library.update(progress, required=False), as_json)
+            require_passages(report, docs, as_json)
             from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
 
             qa = ROMExtractiveQA(library.store, model=model, top_k_retriever=passages, top_k_reader=top_k + 1)
             result = qa.run(query=question)
-            answered = bool(result["answers"]) and result["answers"][0].data is not None
-            answers = [a for a in result["answers"] if a.data is not None][:top_k] if answered else []
+            answers = quotes(result["answers"], top_k)
             if as_json:
                 print_json(
                     {
-                        "question": question,
-                        "answered": answered,
-                        "answers": [_answer_fields(answer) for answer in answers],
-                        "passages": [_passage_fields(document) for document in result["documents"]],
-                        "model": model,
-                        "index": {"folder": str(library.folder), "path": str(library.index), **_report_fields(report)},
+                        **result_fields(question, result, top_k, model),
+                        "index": {"folder": str(library.folder), "path": str(library.index), **report_fields(report)},
                     }
                 )
-            elif answered:
+            elif answers:
                 _show_answers(answers)
             else:
                 _show_no_answer(result["documents"][:top_k])
-            raise typer.Exit(ANSWERED if answered else NO_ANSWER)
+            raise typer.Exit(ANSWERED if answers else NO_ANSWER)
 
 
 @app.command("index", epilog=EPILOG)
@@ -96,23 +92,24 @@ def index_folder(
     """Index a folder of documents, or bring its index up to date."""
     with mistakes_explained(as_json), preparation_announced():
         quiet(model)
-        with _library(folder, index, model) as library:
-            report = _updated(library.repair if repair else library.update, as_json)
-            _require_passages(report, folder, as_json)
+        with open_library(folder, index, model) as library:
+            report = updated(library.repair if repair else library.update, as_json)
+            require_passages(report, folder, as_json)
             if as_json:
-                print_json({"folder": str(library.folder), "path": str(library.index), **_report_fields(report)})
+                print_json({"folder": str(library.folder), "path": str(library.index), **report_fields(report)})
             else:
                 _show_report(library, report)
 
 
-def _library(folder: Path, place: Path | None, model: str) -> "Library":
+def open_library(folder: Path, index: Path | None, model: str) -> "Library":
+    """Open a folder's library; its index is not brought up to date yet."""
     with importing():
         from rom_haystack.library import Library  # noqa: PLC0415
 
-    return Library(folder, index=place, model=model)
+    return Library(folder, index=index, model=model)
 
 
-def _updated(update: "Callable[[ProgressCallback], UpdateReport]", as_json: bool) -> "UpdateReport":
+def updated(update: "Callable[[ProgressCallback], UpdateReport]", as_json: bool) -> "UpdateReport":
     """Let a library be updated; progress and what should be known of it go to stderr."""
     console = errors()
     columns = (TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _FILE_COLUMN)
@@ -147,55 +144,25 @@ def _remarks(report: "UpdateReport") -> Iterator[str]:
         yield f"Skipped {name}: {reason}."
 
 
-def _require_passages(report: "UpdateReport", folder: Path, as_json: bool) -> None:
+def require_passages(report: "UpdateReport", folder: Path, as_json: bool) -> None:
+    """Exit where an update left nothing to search."""
     if report.passages:
         return
     from rom_haystack.files import MIME_TYPES  # noqa: PLC0415
 
     message = f"Nothing to index in '{folder}': it has no readable files ({', '.join(MIME_TYPES)})."
-    fail(message, NOTHING_INDEXED, as_json, **_report_fields(report))
+    fail(message, NOTHING_INDEXED, as_json, **report_fields(report))
 
 
-def _answer_fields(answer: "ExtractedAnswer") -> dict[str, Any]:
-    span, context = answer.document_offset, answer.context_offset
-    if answer.document is None or span is None or context is None:
-        raise TypeError(f"The reader gave an answer without its place: {answer}.")
-    return {
-        "answer": answer.data,
-        "score": answer.score,
-        "start": span.start,
-        "end": span.end,
-        "sentence": answer.context,
-        "sentence_start": context.start,
-        "sentence_end": context.end,
-        "document": {
-            "id": answer.document.id,
-            "title": answer.document.meta.get("title"),
-            "file_path": answer.document.meta.get("file_path"),
-            "page": answer.meta.get("answer_page_number"),
-            "content": answer.document.content,
-        },
-    }
-
-
-def _passage_fields(document: "Document") -> dict[str, Any]:
-    return {
-        "id": document.id,
-        "title": document.meta.get("title"),
-        "file_path": document.meta.get("file_path"),
-        "page": document.meta.get("page_number"),
-        "score": document.score,
-    }
-
-
-def _report_fields(report: "UpdateReport") -> dict[str, Any]:
+def report_fields(report: "UpdateReport") -> dict[str, Any]:
+    """Return what an update did, in plain values."""
     return {**asdict(report), "skipped": [{"file": name, "reason": reason} for name, reason in report.skipped]}
 
 
 def _show_answers(answers: "list[ExtractedAnswer]") -> None:
     output = Console(highlight=False)
     for number, answer in enumerate(answers, start=1):
-        fields = _answer_fields(answer)
+        fields = answer_fields(answer)
         sentence, start, end = fields["sentence"], fields["sentence_start"], fields["sentence_end"]
         if number > 1:
             output.print()
@@ -208,16 +175,16 @@ def _show_answers(answers: "list[ExtractedAnswer]") -> None:
                 printable(sentence[end:]),
             )
         )
-        output.print(Text(f"   {_place(fields['document'])}", style="dim"))
+        output.print(Text(f"   {printable(place(fields['document']))}", style="dim"))
 
 
 def _show_no_answer(documents: "list[Document]") -> None:
     output = Console(highlight=False)
-    output.print("No answer found in these documents.")
+    output.print(NO_ANSWER_FOUND)
     if documents:
         output.print("Nearest passages:")
-    for place in dict.fromkeys(_place(_passage_fields(document)) for document in documents):
-        output.print(Text(f"   {place}", style="dim"))
+    for line in dict.fromkeys(place(passage_fields(document)) for document in documents):
+        output.print(Text(f"   {printable(line)}", style="dim"))
 
 
 def _show_report(library: "Library", report: "UpdateReport") -> None:
@@ -235,12 +202,6 @@ def _show_report(library: "Library", report: "UpdateReport") -> None:
     ]
     output.print(Text(f"Files: {', '.join(counts)}. Passages: {report.passages}."))
     output.print(Text(f"Index: {library.index}", style="dim"), soft_wrap=True)
-
-
-def _place(fields: dict[str, Any]) -> str:
-    """Say where a passage stands: title, file, page."""
-    page = None if fields["page"] is None else f"page {fields['page']}"
-    return printable(", ".join(str(part) for part in (fields["title"], fields["file_path"], page) if part))
 
 
 _FILE_COLUMN = TextColumn("{task.fields[file]}", markup=False)
