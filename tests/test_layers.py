@@ -15,6 +15,7 @@ PACKAGE = ROOT / "rom_haystack"
 #: What of ours each part of the package may import, besides itself. `cli` stands on top and may import them all.
 BELOW: dict[str, tuple[str, ...]] = {
     "caches": (),
+    "fusion": (),
     "metrics": (),
     "modeling": (),
     "inference": ("caches", "metrics", "modeling"),
@@ -23,8 +24,10 @@ BELOW: dict[str, tuple[str, ...]] = {
     "files": (),
     "folders": ("caches", "files"),
     "passages": ("files",),
-    "hybrid": ("modeling", "components", "document_stores"),
-    "pipelines": ("modeling", "components", "document_stores", "files", "passages"),
+    "hybrid": ("modeling", "components", "fusion", "metrics", "searches"),
+    "questions": (),
+    "searches": ("document_stores",),
+    "pipelines": ("modeling", "components", "files", "hybrid", "passages", "searches"),
     "manifest": ("folders",),
     "library_index": ("document_stores", "folders", "manifest"),
     "library": (

@@ -1,6 +1,6 @@
 """The `rom` command: ask a folder of documents, index it, describe and export models."""
 
-from rom_haystack.cli import documents, models
+from rom_haystack.cli import documents, models, tuning
 from rom_haystack.cli.app import ANSWERED, DEFAULT_MODEL, INTERRUPTED, MISTAKE, NO_ANSWER, NOTHING_INDEXED, app
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "documents",
     "main",
     "models",
+    "tuning",
 ]
 
 

@@ -48,6 +48,12 @@ def ask(
     model: ModelOption = DEFAULT_MODEL,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Most answers to show.")] = 5,
     passages: Annotated[int, typer.Option("--passages", min=1, help="Most passages to read.")] = 10,
+    keyword_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of shared words, against meaning, in finding passages; see tune-hybrid."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question from the documents of a folder.
@@ -58,12 +64,17 @@ def ask(
         if not question.strip():
             raise ValueError("The question is empty; ask with at least one word.")
         quiet(model)
-        with _library(docs, index, model) as library:
-            report = _updated(lambda progress: library.update(progress, required=False), as_json)
-            _require_passages(report, docs, as_json)
+        with open_library(docs, index, model) as library:
+            report = updated(lambda progress: library.update(progress, required=False), as_json)
+            require_passages(report, docs, as_json)
+            from rom_haystack.hybrid import ROMHybridRetriever  # noqa: PLC0415
             from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
 
-            qa = ROMExtractiveQA(library.store, model=model, top_k_retriever=passages, top_k_reader=top_k + 1)
+            weights = None if keyword_weight is None else [keyword_weight, 1 - keyword_weight]
+            found_by = ROMHybridRetriever(
+                library.store, model=model, top_k=passages, candidates=max(passages, 50), weights=weights
+            )
+            qa = ROMExtractiveQA(retriever=found_by, model=model, top_k_reader=top_k + 1)
             result = qa.run(query=question)
             answered = bool(result["answers"]) and result["answers"][0].data is not None
             answers = [a for a in result["answers"] if a.data is not None][:top_k] if answered else []
@@ -96,23 +107,24 @@ def index_folder(
     """Index a folder of documents, or bring its index up to date."""
     with mistakes_explained(as_json), preparation_announced():
         quiet(model)
-        with _library(folder, index, model) as library:
-            report = _updated(library.repair if repair else library.update, as_json)
-            _require_passages(report, folder, as_json)
+        with open_library(folder, index, model) as library:
+            report = updated(library.repair if repair else library.update, as_json)
+            require_passages(report, folder, as_json)
             if as_json:
                 print_json({"folder": str(library.folder), "path": str(library.index), **_report_fields(report)})
             else:
                 _show_report(library, report)
 
 
-def _library(folder: Path, place: Path | None, model: str) -> "Library":
+def open_library(folder: Path, place: Path | None, model: str) -> "Library":
+    """Open a folder with its index."""
     with importing():
         from rom_haystack.library import Library  # noqa: PLC0415
 
     return Library(folder, index=place, model=model)
 
 
-def _updated(update: "Callable[[ProgressCallback], UpdateReport]", as_json: bool) -> "UpdateReport":
+def updated(update: "Callable[[ProgressCallback], UpdateReport]", as_json: bool) -> "UpdateReport":
     """Let a library be updated; progress and what should be known of it go to stderr."""
     console = errors()
     columns = (TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), _FILE_COLUMN)
@@ -147,7 +159,8 @@ def _remarks(report: "UpdateReport") -> Iterator[str]:
         yield f"Skipped {name}: {reason}."
 
 
-def _require_passages(report: "UpdateReport", folder: Path, as_json: bool) -> None:
+def require_passages(report: "UpdateReport", folder: Path, as_json: bool) -> None:
+    """End the command where there is nothing to search."""
     if report.passages:
         return
     from rom_haystack.files import MIME_TYPES  # noqa: PLC0415
