@@ -30,7 +30,7 @@ from benchmarks.passages import passages_of
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.fusion import FUSIONS, Found, Fusion, fit_weights, fuse
 from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer
-from rom_haystack.pipelines import ROMExtractiveQA
+from rom_haystack.pipelines import Retrieval, ROMExtractiveQA
 from training.data.jsonl import Passage, Question, read_questions
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure hybrid retrieval.")
@@ -47,6 +47,9 @@ COLLECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 FITTED_ON = "squad/train"
 RESAMPLES = 1000
+
+_WAYS: tuple[Retrieval, ...] = ("keyword", "dense", "hybrid")
+_UNTIMED = 10
 
 
 @app.command()
@@ -123,7 +126,7 @@ class Collection:
     def search(self, name: str, questions: Sequence[Question]) -> list[tuple[Found, Found, set[str]]]:
         """Search for questions: what keyword and dense search found, and what of it is right."""
         texts = [question.text for question in questions]
-        found = []
+        found: list[tuple[Found, Found, set[str]]] = []
         for question, vector in zip(
             tqdm(questions, desc=name), embed(name, texts, "questions", self.cache), strict=True
         ):
@@ -160,7 +163,7 @@ def first_ranks(rankings: Sequence[Sequence[str]], rights: Sequence[set[str]]) -
     return np.array([next((r for r, id_ in enumerate(ids, 1) if id_ in right), math.inf) for ids, right in pairs])
 
 
-def interval(values: NDArray[np.float64], seed: int) -> dict[str, float]:
+def interval(values: NDArray[np.floating[Any]], seed: int) -> dict[str, float]:
     """Give a mean over questions and its 95% bootstrap interval, in percent."""
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
@@ -231,10 +234,6 @@ def _answers(collection: Collection, questions: Sequence[Question], seed: int) -
             for way, found in values.items()
         },
     }
-
-
-_WAYS = ("keyword", "dense", "hybrid")
-_UNTIMED = 10
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ most that of the worst that it found.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
@@ -46,7 +45,12 @@ def _min_max(scores: Sequence[float | None], depth: int) -> list[float]:
 
 def _z_scores(scores: Sequence[float | None], depth: int) -> list[float]:
     """Value documents by how many standard deviations they are above the worst."""
-    return _above_worst(scores, depth, statistics.pstdev)
+    return _above_worst(scores, depth, _deviation)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) * (value - mean) for value in values) / len(values))
 
 
 def _above_worst(scores: Sequence[float | None], depth: int, unit: Callable[[Sequence[float]], float]) -> list[float]:
@@ -60,7 +64,7 @@ def _above_worst(scores: Sequence[float | None], depth: int, unit: Callable[[Seq
     worst = min([*known, *rest], default=0.0)
     above = [score / 2 - worst / 2 for score in (*known, *rest)]  # halves, as a whole may be too large for a float
     width = unit(above) if above else 0.0
-    if not width:
+    if not 0 < width < math.inf:
         return [1.0] * len(scores)
     return [0.0 if s is None or not math.isfinite(s) else (s / 2 - worst / 2) / width for s in scores]
 

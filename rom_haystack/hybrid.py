@@ -14,7 +14,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMRetriever, ROMTextEmbedder
 from rom_haystack.components._encoder_user import BackendName
-from rom_haystack.components._inner import call_async, check_inputs, retrieve_batch, takes
+from rom_haystack.components._inner import call_async, check_inputs, retrieve_batch, searches_by_embedding
 from rom_haystack.components._queries import check_queries, check_query, check_top_k
 from rom_haystack.fusion import Fusion, FusionFit, check_join_mode, check_weights, fit_weights, fuse
 from rom_haystack.metrics import answer_tokens, has_answer
@@ -309,7 +309,7 @@ class ROMHybridRetriever:
             dense = embedding_retriever(store, scale_score=scaled)
         check_inputs(keyword, "keyword_retriever", ("query",))
         check_inputs(dense, "dense_retriever", ("query_embedding", "query"))
-        if not takes(dense, "query_embedding"):
+        if not searches_by_embedding(dense):
             return keyword, dense
         embedder = ROMTextEmbedder(model=self.model, device=self.device, progress_bar=False, backend=self.backend)
         return keyword, ROMRetriever(retriever=dense, text_embedder=embedder)

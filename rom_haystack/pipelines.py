@@ -13,7 +13,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
 from rom_haystack.components._encoder_user import BackendName
-from rom_haystack.components._inner import check_inputs, retrieve_batch, takes
+from rom_haystack.components._inner import check_inputs, retrieve_batch, searches_by_embedding
 from rom_haystack.components._queries import check_queries, check_top_k
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
@@ -375,6 +375,6 @@ def _as_given(
         if value is not None:
             raise ValueError(f"{name} is {value}, but a retriever is given: set {setting} on the retriever itself.")
     check_inputs(retriever, "retriever", ("query_embedding", "query"))
-    if takes(retriever, "query_embedding"):
+    if searches_by_embedding(retriever):
         return ROMRetriever(retriever=retriever, text_embedder=embedder)
     return retriever

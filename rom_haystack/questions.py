@@ -65,7 +65,8 @@ def _squad_rows(whole: dict[str, Any]) -> list[Any]:
 def _question(row: Any, where: str) -> tuple[str, tuple[str, ...]]:
     question, answers = (row.get("question"), row.get("answers", [])) if isinstance(row, dict) else (None, None)
     texts = [a.get("text") if isinstance(a, dict) else a for a in answers] if isinstance(answers, list) else [None]
-    if not isinstance(question, str) or not question.strip() or not all(isinstance(text, str) for text in texts):
+    known = [text for text in texts if isinstance(text, str)]
+    if not isinstance(question, str) or not question.strip() or len(known) < len(texts):
         why = f" ({row})" if isinstance(row, json.JSONDecodeError) else ""
         raise ValueError(f"{where}: not an object with a 'question' and a list of 'answers'{why}.")
-    return question, tuple(dict.fromkeys(text for text in texts if text.strip()))
+    return question, tuple(dict.fromkeys(text for text in known if text.strip()))

@@ -3,9 +3,10 @@
 import asyncio
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from haystack import Document
+from haystack.components.retrievers.types import EmbeddingRetriever
 
 
 def given(filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
@@ -16,6 +17,11 @@ def given(filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
 def takes(retriever: Any, name: str) -> bool:
     """Tell whether a component's run has an input of this name."""
     return name in inspect.signature(retriever.run).parameters
+
+
+def searches_by_embedding(retriever: Any) -> TypeGuard[EmbeddingRetriever]:
+    """Tell whether a retriever takes the query's embedding, rather than the query."""
+    return takes(retriever, "query_embedding")
 
 
 def check_inputs(retriever: Any, name: str, queries: Sequence[str]) -> None:
