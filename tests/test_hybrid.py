@@ -30,6 +30,7 @@ TEXTS = (
     "Bees dance to tell their sisters where the flowers are.",
     "Snow falls on mountain passes all winter.",
 )
+DOCUMENTS = [Document(content=text, meta={"wild": n % 2 == 0}) for n, text in enumerate(TEXTS)]
 QUERY = "Which heron waits by the river?"
 WILD = {"field": "meta.wild", "operator": "==", "value": True}
 
@@ -37,17 +38,15 @@ WILD = {"field": "meta.wild", "operator": "==", "value": True}
 @pytest.fixture(scope="module")
 def store(tiny_checkpoint, tmp_path_factory):
     with SQLiteFAISSDocumentStore(tmp_path_factory.mktemp("hybrid") / "store", embedding_dim=64) as store:
-        documents = [Document(content=text, meta={"wild": n % 2 == 0}) for n, text in enumerate(TEXTS)]
-        ROMIndexer(store, model=str(tiny_checkpoint)).run(documents=documents)
+        ROMIndexer(store, model=str(tiny_checkpoint)).run(documents=DOCUMENTS)
         yield store
 
 
 @pytest.fixture
-def in_memory(store):
+def in_memory(tiny_checkpoint):
     """The same documents in Haystack's store."""
-    found = store.filter_documents()
     other = InMemoryDocumentStore(embedding_similarity_function="cosine", shared=False)
-    other.write_documents(found)
+    ROMIndexer(other, model=str(tiny_checkpoint)).run(documents=DOCUMENTS)
     return other
 
 
@@ -221,6 +220,7 @@ def test_the_in_memory_store_is_searched_by_name(in_memory, tiny_checkpoint):
     }
     by_retrievers = ROMHybridRetriever(**retrievers, model=str(tiny_checkpoint))
     found = hybrid.run(QUERY)
+    assert len(found["documents"]) == len(TEXTS)
     assert found["documents"][0].content == TEXTS[0]
     assert found == by_retrievers.run(QUERY)
     assert all(document.embedding is None for document in found["documents"])
@@ -308,3 +308,21 @@ def test_round_trip_from_a_pipeline_file(make):
     loaded = Pipeline.loads(pipeline.dumps())
     assert loaded.dumps() == pipeline.dumps()
     assert loaded.run({"hybrid": {"query": QUERY}})["hybrid"] == hybrid.run(query=QUERY)
+
+
+@pytest.mark.integration
+async def test_keywords_of_one_store_with_the_vectors_of_qdrant(store, tiny_checkpoint):
+    qdrant = pytest.importorskip("haystack_integrations.document_stores.qdrant")
+    retrievers = pytest.importorskip("haystack_integrations.components.retrievers.qdrant")
+    vectors = qdrant.QdrantDocumentStore(":memory:", embedding_dim=64, similarity="dot_product")
+    ROMIndexer(vectors, model=str(tiny_checkpoint)).run(documents=DOCUMENTS)
+    hybrid = ROMHybridRetriever(
+        keyword_retriever=SQLiteFAISSBM25Retriever(store),
+        dense_retriever=retrievers.QdrantEmbeddingRetriever(vectors),
+        model=str(tiny_checkpoint),
+    )
+    expected = ROMHybridRetriever(store, model=str(tiny_checkpoint)).run(QUERY)["documents"]
+    found = hybrid.run(QUERY)["documents"]
+    assert ids(found) == ids(expected)
+    assert scores(found) == pytest.approx(scores(expected), abs=1e-2)
+    assert ids(hybrid.run(QUERY, filters=WILD)["documents"]) != ids(found)
