@@ -1,32 +1,36 @@
-"""Keyword and dense search over one store, fused."""
+"""Keyword and dense search, fused, over any document store."""
 
-from typing import TYPE_CHECKING, Any, Literal
+import asyncio
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Self
 
-from haystack import Document, Pipeline, component, super_component
-from haystack.components.joiners import DocumentJoiner
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.components.retrievers.types import EmbeddingRetriever, TextRetriever
+from haystack.core.serialization import component_to_dict
+from haystack.document_stores.types import DocumentStore
 from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMRetriever, ROMTextEmbedder
-from rom_haystack.document_stores import (
-    SQLiteFAISSBM25Retriever,
-    SQLiteFAISSDocumentStore,
-    SQLiteFAISSEmbeddingRetriever,
-)
+from rom_haystack.components._encoder_user import BackendName
+from rom_haystack.components._inner import call_async, check_inputs, retrieve_batch, searches_by_embedding
+from rom_haystack.components._queries import check_queries, check_query, check_top_k
+from rom_haystack.fusion import Fusion, FusionFit, check_join_mode, check_weights, fit_weights, fuse
+from rom_haystack.metrics import answer_tokens, has_answer
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
-
-Fusion = Literal["reciprocal_rank_fusion", "merge"]
-_FUSIONS = ("reciprocal_rank_fusion", "merge")
+from rom_haystack.searches import embedding_retriever, keyword_retriever
 
 
 @component
 class SearchFusion:
-    """Fuse the documents of a keyword and a dense search by Haystack's `DocumentJoiner`.
+    """Fuse the documents of a keyword and a dense search that are components of their own.
 
-    A joiner itself takes its lists in the order in which they arrive. In an async run that changes from query to
-    query, and the weights with it, so here each search has an input of its own.
+    Haystack's `DocumentJoiner` takes its lists in the order in which they arrive. In an async run that changes from
+    query to query, and the weights with it, so here each search has an input of its own.
 
     Args:
-        join_mode: `reciprocal_rank_fusion` or `merge`, as in `ROMHybridRetriever`.
+        join_mode: How to fuse, as in `ROMHybridRetriever`.
         weights: Weights of the keyword and the dense search. None for equal ones.
         top_k: Most documents.
 
@@ -34,21 +38,13 @@ class SearchFusion:
         ValueError: A value is out of range.
     """
 
-    def __init__(
-        self, join_mode: Fusion = "reciprocal_rank_fusion", weights: list[float] | None = None, top_k: int = 10
-    ) -> None:
-        if join_mode not in _FUSIONS:
-            raise ValueError(f"Unknown join_mode '{join_mode}'; choose one of {', '.join(_FUSIONS)}.")
-        if weights is not None and (len(weights) != 2 or not min(weights) >= 0 or not 0 < sum(weights) < float("inf")):
-            raise ValueError(
-                f"weights are {weights}; give two, for the keyword and the dense search, not negative and not both 0."
-            )
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}; it must be at least 1.")
+    def __init__(self, join_mode: Fusion = "z_score", weights: list[float] | None = None, top_k: int = 10) -> None:
+        check_join_mode(join_mode)
+        check_weights(weights)
+        _check_number("top_k", top_k)
         self.join_mode = join_mode
         self.weights = weights
         self.top_k = top_k
-        self._joiner = DocumentJoiner(join_mode=join_mode, weights=weights, top_k=top_k)
 
     @component.output_types(documents=list[Document])
     def run(
@@ -62,16 +58,17 @@ class SearchFusion:
             top_k: Most documents; 0 for none. None for the component's own.
 
         Returns:
-            `documents`, best first; ties as in `keyword`, then `dense`.
+            `documents`, best first, without embeddings; ties as in `keyword`, then `dense`.
 
         Raises:
             ValueError: `top_k` is negative.
         """
-        fused: dict[str, list[Document]] = self._joiner.run([keyword, dense], top_k=top_k)
-        return fused
+        check_top_k(top_k)
+        most = self.top_k if top_k is None else top_k
+        return {"documents": fuse_documents(keyword, dense, self.join_mode, self.weights)[:most]}
 
 
-@super_component
+@component
 class ROMHybridRetriever:
     """Retrieve documents by keywords (BM25) and by meaning (ROM's embeddings) at once, and fuse the two rankings.
 
@@ -85,35 +82,50 @@ class ROMHybridRetriever:
     documents = ROMHybridRetriever(store, top_k=5).run(query="What is ROM?")["documents"]
     ```
 
-    Inputs: `query`; `filters` (Haystack filters on the documents), `top_k` (most documents) and `candidates`, for one
-    run. A `top_k` above `candidates` needs more of these too. Outputs: `documents`, best first, with scores from 0 to
-    1, which compare the documents of one query only.
+    Other stores are searched by retrievers of their own, also by such as search two different stores:
+    `ROMHybridRetriever(keyword_retriever=OpenSearchBM25Retriever(…), dense_retriever=QdrantEmbeddingRetriever(…))`.
+
+    Documents leave without embeddings. Their scores compare the documents of one query only.
 
     Args:
-        document_store: Where to search.
+        document_store: A `SQLiteFAISSDocumentStore` or an `InMemoryDocumentStore`. For others give the two retrievers.
         model: Bundled name, folder or hub id of the ROM checkpoint that embedded the documents.
         device: Where the model runs; None picks the machine's default.
         top_k: Most documents.
-        candidates: How many documents each of the two searches contributes at most.
-        join_mode: `reciprocal_rank_fusion` counts ranks only and needs no tuning; `merge` adds up the two scores, each
-            scaled to 0 to 1.
-        weights: Weights of the keyword and the dense search, such as `[0.3, 0.7]`. None for equal ones.
+        candidates: How many documents each of the two searches contributes at most; at least `top_k`.
+        join_mode: `z_score` adds up how far the two scores of a document are above the worst candidate's, in standard
+            deviations of the search's scores; `min_max` the same relative to the best candidate's; what a search did
+            not find counts as its worst. `reciprocal_rank_fusion` counts ranks only. `merge` adds up scores as they
+            are; those of a `document_store` are scaled to 0 to 1 by fixed curves before.
+        weights: Weights of the keyword and the dense search, such as `[0.3, 0.7]`; `fit` finds them. A search of weight
+            0 contributes nothing. None for equal ones.
+        keyword_retriever: A retriever whose run takes `query`, `filters` and `top_k`, such as `InMemoryBM25Retriever`.
+        dense_retriever: A retriever whose run takes `query_embedding`, `filters` and `top_k`, such as
+            `QdrantEmbeddingRetriever`, for queries embedded by `model`; or one that takes `query` and embeds it itself.
+        backend: Inference engine, `auto` for the fastest faithful one; see `ROMTextEmbedder`.
 
     Raises:
-        TypeError: `document_store` is of another kind.
-        ValueError: A value is out of range.
+        ValueError: Neither a store nor both retrievers are given, or more than that; the store needs retrievers; a
+            retriever lacks an input; or a value is out of range.
     """
 
     def __init__(
         self,
-        document_store: SQLiteFAISSDocumentStore,
+        document_store: DocumentStore | None = None,
         model: str = DEFAULT_CHECKPOINT,
         device: ComponentDevice | None = None,
         top_k: int = 10,
         candidates: int = 50,
-        join_mode: Fusion = "reciprocal_rank_fusion",
+        join_mode: Fusion = "z_score",
         weights: list[float] | None = None,
+        *,
+        keyword_retriever: TextRetriever | None = None,
+        dense_retriever: EmbeddingRetriever | TextRetriever | None = None,
+        backend: BackendName = "auto",
     ) -> None:
+        check_join_mode(join_mode)
+        check_weights(weights)
+        _check_number("top_k", top_k)
         if candidates < top_k:
             raise ValueError(f"candidates is {candidates}, less than top_k, which is {top_k}; give at least as many.")
         self.document_store = document_store
@@ -123,33 +135,218 @@ class ROMHybridRetriever:
         self.candidates = candidates
         self.join_mode = join_mode
         self.weights = weights
-        scale = join_mode == "merge"  # the scores of two kinds of search can be added on one scale only
-        dense = ROMRetriever(
-            retriever=SQLiteFAISSEmbeddingRetriever(document_store, top_k=candidates, scale_score=scale),
-            text_embedder=ROMTextEmbedder(model=model, device=device, progress_bar=False),
+        self.keyword_retriever = keyword_retriever
+        self.dense_retriever = dense_retriever
+        self.backend = backend
+        self._keyword, self._dense = self._searches()
+
+    def warm_up(self) -> None:
+        """Warm up both searches."""
+        for inner in (self._keyword, self._dense):
+            if hasattr(inner, "warm_up"):
+                inner.warm_up()
+
+    async def warm_up_async(self) -> None:
+        """Warm up both searches on the serving event loop; what has no async warm-up runs in a thread."""
+        for inner in (self._keyword, self._dense):
+            await call_async(inner, "warm_up")
+
+    def close(self) -> None:
+        """Release the resources of both searches."""
+        for inner in (self._keyword, self._dense):
+            if hasattr(inner, "close"):
+                inner.close()
+
+    async def close_async(self) -> None:
+        """Release the resources of both searches on the serving event loop."""
+        for inner in (self._keyword, self._dense):
+            await call_async(inner, "close")
+
+    @component.output_types(documents=list[Document])
+    def run(
+        self,
+        query: str,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        candidates: int | None = None,
+    ) -> dict[str, list[Document]]:
+        """Retrieve documents for one query.
+
+        Args:
+            query: The question.
+            filters: Haystack filters on the documents, for both searches. None for the retrievers' own.
+            top_k: Most documents; 0 for none. None for the component's own.
+            candidates: How many documents each of the two searches contributes at most. None for the component's own,
+                or for `top_k` where that is more.
+
+        Returns:
+            `documents`, best first; ties in the order of the keyword search, then of the dense one.
+
+        Raises:
+            ValueError: The query is blank, or a number is negative.
+        """
+        return {"documents": self.run_batch([query], filters, top_k, candidates)["documents"][0]}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self,
+        query: str,
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        candidates: int | None = None,
+    ) -> dict[str, list[Document]]:
+        """Do what `run` does, both searches at once, without blocking the event loop."""
+        check_query(query)
+        most, depth = self._numbers(top_k, candidates)
+        if not most or not depth:
+            return {"documents": []}
+        await self.warm_up_async()
+        options = {"query": query, "top_k": depth} | ({} if filters is None else {"filters": filters})
+        keyword, dense = await asyncio.gather(
+            call_async(self._keyword, "run", **options), call_async(self._dense, "run", **options)
         )
-        pipeline = Pipeline()
-        pipeline.add_component("keyword", SQLiteFAISSBM25Retriever(document_store, top_k=candidates, scale_score=scale))
-        pipeline.add_component("dense", dense)
-        pipeline.add_component("fusion", SearchFusion(join_mode=join_mode, weights=weights, top_k=top_k))
-        pipeline.connect("keyword.documents", "fusion.keyword")
-        pipeline.connect("dense.documents", "fusion.dense")
-        self.pipeline = pipeline
-        self.input_mapping = {
-            "query": ["keyword.query", "dense.query"],
-            "filters": ["keyword.filters", "dense.filters"],
-            "candidates": ["keyword.top_k", "dense.top_k"],
-            "top_k": ["fusion.top_k"],
-        }
-        self.output_mapping = {"fusion.documents": "documents"}
+        return {"documents": self._fuse(keyword["documents"], dense["documents"])[:most]}
 
-    if TYPE_CHECKING:
+    def run_batch(
+        self,
+        queries: list[str],
+        filters: dict[str, Any] | None = None,
+        top_k: int | None = None,
+        candidates: int | None = None,
+    ) -> dict[str, list[list[Document]]]:
+        """Retrieve documents for several queries, embedded together where the dense retriever can.
 
-        def run(  # noqa: D102 (the decorator makes the real one)
+        Args:
+            queries: The questions.
+            filters: As in `run`, for every query.
+            top_k: As in `run`, for every query.
+            candidates: As in `run`, for every query.
+
+        Returns:
+            `documents`: one list per query, best first.
+
+        Raises:
+            TypeError: `queries` is a single text.
+            ValueError: A query is blank, or a number is negative.
+        """
+        check_queries(queries)
+        most, depth = self._numbers(top_k, candidates)
+        if not most or not depth:  # several stores' retrievers read 0 as "not given"
+            return {"documents": [[] for _ in queries]}
+        pairs = self._search(queries, filters, depth)
+        return {"documents": [self._fuse(keyword, dense)[:most] for keyword, dense in pairs]}
+
+    def fit(
+        self,
+        questions: Iterable[tuple[str, Sequence[str]]],
+        filters: dict[str, Any] | None = None,
+        join_modes: Sequence[Fusion] = ("z_score", "min_max", "reciprocal_rank_fusion"),
+    ) -> FusionFit:
+        """Find the `join_mode` and `weights` by which a document with the answer comes earliest.
+
+        The component stays as it is; make one with what was found: `ROMHybridRetriever(store, join_mode=fit.join_mode,
+        weights=fit.weights)`. Some hundreds of questions suffice, other ones than those that measure the result.
+
+        Args:
+            questions: Questions to these documents, each with the texts that answer it. A document is right if it has
+                one of these as whole words, case aside. Questions without answers are left out.
+            filters: As in `run`, for every question.
+            join_modes: What to choose from.
+
+        Returns:
+            The best `join_mode` and `weights`, and how well they do.
+
+        Raises:
+            ValueError: There are no questions with answers, or no document that was found has one of these.
+        """
+        answered = [(query, answers) for query, answers in questions if any(answer.strip() for answer in answers)]
+        if not answered:
+            raise ValueError("There are no questions with answers; weights can't be fitted without.")
+        check_queries([query for query, _ in answered])
+        found = self._search([query for query, _ in answered], filters, self.candidates)
+        tokens: dict[str, str] = {}
+        examples = []
+        for (_, answers), (keyword, dense) in zip(answered, found, strict=True):
+            for document in (*keyword, *dense):
+                if document.id not in tokens:
+                    tokens[document.id] = answer_tokens(document.content or "")
+            right = {d.id for d in (*keyword, *dense) if has_answer(tokens[d.id], answers)}
+            examples.append((_found(keyword), _found(dense), right))
+        return fit_weights(examples, join_modes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Serialize to a dictionary, store or retrievers included."""
+        retrievers = {"keyword_retriever": self.keyword_retriever, "dense_retriever": self.dense_retriever}
+        return default_to_dict(
             self,
-            *,
-            query: str,
-            filters: dict[str, Any] | None = None,
-            top_k: int | None = None,
-            candidates: int | None = None,
-        ) -> dict[str, Any]: ...
+            document_store=self.document_store,
+            model=self.model,
+            device=self.device,
+            top_k=self.top_k,
+            candidates=self.candidates,
+            join_mode=self.join_mode,
+            weights=self.weights,
+            backend=self.backend,
+            **{name: None if inner is None else component_to_dict(inner, name) for name, inner in retrievers.items()},
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Build the component from the dictionary that `to_dict` made; `data` stays as it is."""
+        return default_from_dict(cls, deepcopy(data))
+
+    def _searches(self) -> tuple[Any, Any]:
+        """Take the retrievers that were given, or make those of the store, so that both take a text query."""
+        keyword, dense, store = self.keyword_retriever, self.dense_retriever, self.document_store
+        if (keyword is None, dense is None) != ((store is not None),) * 2:
+            raise ValueError(
+                "Give either document_store (a SQLiteFAISSDocumentStore or an InMemoryDocumentStore) or both "
+                "keyword_retriever and dense_retriever."
+            )
+        if store is not None:
+            scaled = self.join_mode == "merge"  # the scores of two kinds of search can be added on one scale only
+            keyword = keyword_retriever(store, scale_score=scaled)
+            dense = embedding_retriever(store, scale_score=scaled)
+        check_inputs(keyword, "keyword_retriever", ("query",))
+        check_inputs(dense, "dense_retriever", ("query_embedding", "query"))
+        if not searches_by_embedding(dense):
+            return keyword, dense
+        embedder = ROMTextEmbedder(model=self.model, device=self.device, progress_bar=False, backend=self.backend)
+        return keyword, ROMRetriever(retriever=dense, text_embedder=embedder)
+
+    def _numbers(self, top_k: int | None, candidates: int | None) -> tuple[int, int]:
+        check_top_k(top_k)
+        most = self.top_k if top_k is None else top_k
+        if candidates is None:
+            return most, max(self.candidates, most)
+        if candidates < 0:
+            raise ValueError(f"candidates is {candidates}; it must be at least 0.")
+        return most, candidates
+
+    def _search(
+        self, queries: Sequence[str], filters: dict[str, Any] | None, depth: int
+    ) -> Iterable[tuple[list[Document], list[Document]]]:
+        self.warm_up()
+        searches = (self._keyword, self._dense)
+        return zip(*(retrieve_batch(search, queries, filters, depth) for search in searches), strict=True)
+
+    def _fuse(self, keyword: list[Document], dense: list[Document]) -> list[Document]:
+        return fuse_documents(keyword, dense, self.join_mode, self.weights)
+
+
+def fuse_documents(
+    keyword: Sequence[Document], dense: Sequence[Document], join_mode: Fusion, weights: Sequence[float] | None
+) -> list[Document]:
+    """Fuse what a keyword and a dense search found; see `ROMHybridRetriever`."""
+    documents = {document.id: document for document in (*dense, *keyword)}
+    scores = fuse([_found(keyword), _found(dense)], join_mode, weights)
+    return [replace(documents[id_], score=score, embedding=None) for id_, score in scores.items()]
+
+
+def _found(documents: Iterable[Document]) -> list[tuple[str, float | None]]:
+    return [(document.id, document.score) for document in documents]
+
+
+def _check_number(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1.")

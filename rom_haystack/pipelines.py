@@ -1,32 +1,37 @@
 """Ready super-components: files to passages, files to a document store, a question to quoted answers."""
 
-import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from haystack import Document, Pipeline, super_component
 from haystack.components.joiners import DocumentJoiner
-from haystack.components.retrievers import InMemoryEmbeddingRetriever
-from haystack.components.retrievers.types import EmbeddingRetriever
+from haystack.components.retrievers.types import EmbeddingRetriever, TextRetriever
 from haystack.components.routers import FileTypeRouter
 from haystack.core.component import Component
-from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.document_stores.types import DocumentStore
 from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
 from rom_haystack.components._encoder_user import BackendName
-from rom_haystack.components._queries import check_queries
+from rom_haystack.components._inner import check_inputs, retrieve_batch, searches_by_embedding
+from rom_haystack.components._queries import check_queries, check_top_k
 from rom_haystack.components._writer import EmbeddedDocumentWriter
 from rom_haystack.components.extractive_reader import AdaptiveReading
-from rom_haystack.document_stores import SQLiteFAISSDocumentStore, SQLiteFAISSEmbeddingRetriever
 from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
+from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 from rom_haystack.passages import PassageSplitter
+from rom_haystack.searches import embedding_retriever, keyword_retriever
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from haystack.dataclasses import ByteStream
+
+Retrieval = Literal["hybrid", "dense", "keyword"]
+_RETRIEVALS = ("hybrid", "dense", "keyword")
+_ONE_OF_TWO = (
+    "Give either document_store (a SQLiteFAISSDocumentStore or an InMemoryDocumentStore) or retriever, one of the two."
+)
 
 
 @super_component
@@ -197,7 +202,8 @@ class ROMExtractiveQA:
 
     Args:
         document_store: A `SQLiteFAISSDocumentStore` or an `InMemoryDocumentStore`. For others give `retriever`.
-        retriever: An embedding retriever of any store, such as `QdrantEmbeddingRetriever(document_store)`.
+        retriever: An embedding retriever of any store, such as `QdrantEmbeddingRetriever(document_store)`, or any other
+            retriever, such as a `ROMHybridRetriever` over it, whose run takes `query`, `filters` and `top_k`.
         model: Bundled name, folder or hub id of the ROM checkpoint that embedded the documents.
         device: Where the model runs; None picks the machine's default.
         top_k_retriever: Most documents to read; None for 10. A `retriever` brings its own `top_k` instead.
@@ -208,17 +214,19 @@ class ROMExtractiveQA:
         adaptive_reading: `off` reads all documents that were retrieved; `cautious` and `fast` stop once no further one
             can plausibly change the best answer; see `ROMExtractiveReader`.
         backend: Inference engine, `auto` for the fastest faithful one; see `ROMExtractiveReader`.
+        retrieval: How to search the `document_store`: `hybrid` (by keywords and by meaning, see `ROMHybridRetriever`),
+            `dense` (by meaning) or `keyword` (BM25). None for `hybrid`; a `retriever` settles it otherwise.
 
     Raises:
         ValueError: Not exactly one of `document_store` and `retriever` is given, the store needs a `retriever`, the
-            retriever takes no embedding, or a value is out of range.
+            retriever lacks an input, or a value is out of range.
     """
 
     def __init__(
         self,
         document_store: DocumentStore | None = None,
         *,
-        retriever: EmbeddingRetriever | None = None,
+        retriever: EmbeddingRetriever | TextRetriever | None = None,
         model: str = DEFAULT_CHECKPOINT,
         device: ComponentDevice | None = None,
         top_k_retriever: int | None = None,
@@ -228,6 +236,7 @@ class ROMExtractiveQA:
         passage_score_weight: float = 0.5,
         adaptive_reading: AdaptiveReading = "off",
         backend: BackendName = "auto",
+        retrieval: Retrieval | None = None,
     ) -> None:
         self.document_store = document_store
         self.retriever = retriever
@@ -240,14 +249,14 @@ class ROMExtractiveQA:
         self.passage_score_weight = passage_score_weight
         self.adaptive_reading = adaptive_reading
         self.backend = backend
+        self.retrieval = retrieval
         pipeline = Pipeline()
-        pipeline.add_component(
-            "retriever",
-            ROMRetriever(
-                retriever=_embedding_retriever(document_store, retriever, top_k_retriever),
-                text_embedder=ROMTextEmbedder(model=model, device=device, progress_bar=False, backend=backend),
-            ),
-        )
+        embedder = ROMTextEmbedder(model=model, device=device, progress_bar=False, backend=backend)
+        if retriever is None:
+            found_by: Any = _retriever_of(document_store, retrieval, top_k_retriever, embedder)
+        else:
+            found_by = _as_given(retriever, document_store, retrieval, top_k_retriever, embedder)
+        pipeline.add_component("retriever", found_by)
         pipeline.add_component(
             "reader",
             ROMExtractiveReader(
@@ -294,9 +303,9 @@ class ROMExtractiveQA:
             ValueError: A query is blank, or a number is negative.
         """
         check_queries(queries)
-        retriever: Any = self.pipeline.get_component("retriever")
+        check_top_k(top_k_retriever)
         reader: Any = self.pipeline.get_component("reader")
-        documents = retriever.run_batch(queries, filters, top_k_retriever)["documents"]
+        documents = retrieve_batch(self.pipeline.get_component("retriever"), queries, filters, top_k_retriever)
         return {**reader.run_batch(queries, documents, top_k=top_k), "documents": documents}
 
     if TYPE_CHECKING:
@@ -330,33 +339,41 @@ def file_converters() -> dict[str, tuple[str, Component]]:
     }
 
 
-def _embedding_retriever(
-    store: DocumentStore | None, retriever: EmbeddingRetriever | None, top_k: int | None
-) -> EmbeddingRetriever:
-    if (store is None) == (retriever is None):
-        raise ValueError(
-            "Give either document_store (a SQLiteFAISSDocumentStore or an InMemoryDocumentStore) or retriever, one of "
-            "the two."
-        )
-    if retriever is not None:
-        if top_k is not None:
-            raise ValueError(
-                f"top_k_retriever is {top_k}, but a retriever is given: set top_k on the retriever itself."
-            )
-        if "query_embedding" not in inspect.signature(retriever.run).parameters:
-            raise ValueError(
-                f"{type(retriever).__name__} does not search by embedding (its run takes no query_embedding). Give an "
-                "embedding retriever, such as QdrantEmbeddingRetriever."
-            )
-        return retriever
+def _retriever_of(
+    store: DocumentStore | None, retrieval: Retrieval | None, top_k: int | None, embedder: ROMTextEmbedder
+) -> Any:
+    """Make what searches a store for a text query."""
+    if store is None:
+        raise ValueError(_ONE_OF_TWO)
+    if retrieval not in (None, *_RETRIEVALS):
+        raise ValueError(f"Unknown retrieval '{retrieval}'; choose one of {', '.join(_RETRIEVALS)}.")
     top_k = 10 if top_k is None else top_k
     if top_k < 1:
         raise ValueError(f"top_k_retriever is {top_k}; it must be at least 1.")
-    if isinstance(store, SQLiteFAISSDocumentStore):
-        return SQLiteFAISSEmbeddingRetriever(store, top_k=top_k)
-    if isinstance(store, InMemoryDocumentStore):
-        return InMemoryEmbeddingRetriever(store, top_k=top_k, return_embedding=False)
-    raise ValueError(
-        f"A {type(store).__name__} is searched through its own embedding retriever: give that as "
-        "retriever=…(document_store=…) instead of document_store."
+    if retrieval == "keyword":
+        return keyword_retriever(store, top_k)
+    dense = ROMRetriever(retriever=embedding_retriever(store, top_k), text_embedder=embedder)
+    if retrieval == "dense":
+        return dense
+    return ROMHybridRetriever(
+        keyword_retriever=keyword_retriever(store), dense_retriever=dense, top_k=top_k, candidates=max(top_k, 50)
     )
+
+
+def _as_given(
+    retriever: EmbeddingRetriever | TextRetriever,
+    store: DocumentStore | None,
+    retrieval: Retrieval | None,
+    top_k: int | None,
+    embedder: ROMTextEmbedder,
+) -> Any:
+    """Check a retriever that was given, and let it take a text query."""
+    if store is not None:
+        raise ValueError(_ONE_OF_TWO)
+    for name, value, setting in (("top_k_retriever", top_k, "top_k"), ("retrieval", retrieval, "how it searches")):
+        if value is not None:
+            raise ValueError(f"{name} is {value}, but a retriever is given: set {setting} on the retriever itself.")
+    check_inputs(retriever, "retriever", ("query_embedding", "query"))
+    if searches_by_embedding(retriever):
+        return ROMRetriever(retriever=retriever, text_embedder=embedder)
+    return retriever

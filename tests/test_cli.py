@@ -10,12 +10,12 @@ import pytest
 import pytest_socket
 from filelock import FileLock
 from fpdf import FPDF
-from haystack import Document, ExtractedAnswer
+from haystack import Document, ExtractedAnswer, Pipeline
 from haystack.core.errors import PipelineRuntimeError
 from rich.text import Text
 from typer.testing import CliRunner
 
-from rom_haystack import ROMExtractiveQA, __version__, cli
+from rom_haystack import ROMExtractiveQA, ROMHybridRetriever, __version__, cli
 from rom_haystack.cli import INTERRUPTED, MISTAKE, NO_ANSWER, NOTHING_INDEXED, app
 from rom_haystack.inference import selection
 from rom_haystack.inference.choices import Choice
@@ -530,3 +530,69 @@ def test_a_real_process_says_nothing_but_the_answer(docs, tiny_checkpoint, home)
     assert done.returncode in {0, NO_ANSWER}, done.stderr
     assert json.loads(done.stdout)["index"]["unchanged"] == ["birds.md"]
     assert done.stderr == "None []\n"
+
+
+class TestTuneHybrid:
+    @pytest.fixture
+    def questions(self, tmp_path):
+        rows = [{"question": "What waits beside the river?", "answers": ["heron"]}, {"question": "Who?", "answers": []}]
+        file = tmp_path / "questions.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)))
+        return file
+
+    @pytest.fixture
+    def pipeline(self, rom, docs, tiny_checkpoint, tmp_path):
+        """A pipeline file with a hybrid retriever over the folder's index."""
+        place = tmp_path / "index"
+        rom("index", docs, "--index", place)
+        with Library(docs, index=place, model=str(tiny_checkpoint)) as library:
+            pipeline = Pipeline()
+            pipeline.add_component("search", ROMHybridRetriever(library.store, model=str(tiny_checkpoint), top_k=3))
+            file = tmp_path / "pipeline.yaml"
+            file.write_text(pipeline.dumps())
+        return file
+
+    def test_a_folder_is_tuned_for_ask(self, rom, docs, questions):
+        shown = rom("tune-hybrid", questions, "--docs", docs)
+        assert shown.exit_code == 0
+        assert "1 questions, 1 of them with an answer" in shown.stdout
+        result = json.loads(rom("tune-hybrid", questions, "--docs", docs, "--json").stdout)
+        assert result["join_mode"] == "z_score"
+        assert sum(result["weights"]) == pytest.approx(1)
+        assert f"--keyword-weight {result['weights'][0]}" in shown.stdout
+        assert result["hybrid"]["mrr"] >= max(result["keyword"]["mrr"], result["dense"]["mrr"])
+        asked = rom("ask", "Who?", "--docs", docs, "--keyword-weight", result["weights"][0])
+        assert asked.exit_code in {0, NO_ANSWER}
+
+    def test_the_weight_of_ask_reaches_the_search(self, rom, docs):
+        def found(*options):
+            return json.loads(rom("ask", "meadow", "--docs", docs, "--json", *options).stdout)["passages"]
+
+        assert [passage["file_path"] for passage in found("--keyword-weight", 1)] == ["birds.md"]
+        assert len(found("--keyword-weight", 0)) == len(found()) > 1
+        assert rom("ask", "meadow", "--docs", docs, "--keyword-weight", 1.5).exit_code == MISTAKE
+
+    def test_a_pipeline_is_written_with_the_numbers(self, rom, pipeline, questions, tmp_path):
+        tuned = tmp_path / "tuned.yaml"
+        shown = rom("tune-hybrid", questions, "--pipeline", pipeline, "--output", tuned)
+        assert shown.exit_code == 0, shown.output
+        before, after = (Pipeline.loads(file.read_text()).get_component("search") for file in (pipeline, tuned))
+        assert after.weights is not None
+        assert f"join_mode='{after.join_mode}', weights={after.weights}" in shown.stdout
+        numbers = {"join_mode": before.join_mode, "weights": before.weights}
+        assert after.to_dict()["init_parameters"] | numbers == before.to_dict()["init_parameters"]
+
+    def test_mistakes(self, rom, docs, pipeline, questions, tmp_path):
+        (tmp_path / "empty.yaml").write_text("components: {}\nconnections: []\n")
+        (tmp_path / "broken.yaml").write_text("components: [")
+        for options, message in (
+            ([], "Give either --docs"),
+            (["--docs", docs, "--pipeline", pipeline], "Give either --docs"),
+            (["--docs", docs, "--output", "x.yaml"], "--output writes a pipeline"),
+            (["--pipeline", tmp_path / "empty.yaml"], "has 0 components of type ROMHybridRetriever"),
+            (["--pipeline", tmp_path / "broken.yaml"], "can't be loaded as a pipeline"),
+            (["--pipeline", tmp_path / "none.yaml"], "No such file"),
+        ):
+            result = rom("tune-hybrid", questions, *options)
+            assert result.exit_code == MISTAKE
+            assert message in result.stderr

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from haystack import Document, Pipeline
+from haystack.components.retrievers import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice
 
@@ -18,6 +19,7 @@ from rom_haystack import (
     SQLiteFAISSDocumentStore,
     SQLiteFAISSEmbeddingRetriever,
 )
+from rom_haystack.fusion import fuse
 from rom_haystack.hybrid import SearchFusion
 
 TEXTS = (
@@ -28,6 +30,7 @@ TEXTS = (
     "Bees dance to tell their sisters where the flowers are.",
     "Snow falls on mountain passes all winter.",
 )
+DOCUMENTS = [Document(content=text, meta={"wild": n % 2 == 0}) for n, text in enumerate(TEXTS)]
 QUERY = "Which heron waits by the river?"
 WILD = {"field": "meta.wild", "operator": "==", "value": True}
 
@@ -35,9 +38,16 @@ WILD = {"field": "meta.wild", "operator": "==", "value": True}
 @pytest.fixture(scope="module")
 def store(tiny_checkpoint, tmp_path_factory):
     with SQLiteFAISSDocumentStore(tmp_path_factory.mktemp("hybrid") / "store", embedding_dim=64) as store:
-        documents = [Document(content=text, meta={"wild": n % 2 == 0}) for n, text in enumerate(TEXTS)]
-        ROMIndexer(store, model=str(tiny_checkpoint)).run(documents=documents)
+        ROMIndexer(store, model=str(tiny_checkpoint)).run(documents=DOCUMENTS)
         yield store
+
+
+@pytest.fixture
+def in_memory(tiny_checkpoint):
+    """The same documents in Haystack's store."""
+    other = InMemoryDocumentStore(embedding_similarity_function="cosine", shared=False)
+    ROMIndexer(other, model=str(tiny_checkpoint)).run(documents=DOCUMENTS)
+    return other
 
 
 @pytest.fixture
@@ -73,10 +83,19 @@ def scores(documents):
     return {document.id: document.score for document in documents}
 
 
-def test_ranks_are_fused_by_default(make, searches):
+def test_scores_are_fused_by_default(make, searches):
     found = make().run(query=QUERY)["documents"]
     keyword, dense = searches()
     assert 0 < len(keyword) < len(dense) == len(TEXTS)
+    expected = fuse([list(scores(keyword).items()), list(scores(dense).items())], "z_score")
+    assert scores(found) == pytest.approx(expected)
+    assert ids(found) == list(expected)
+    assert all(type(document.score) is float and document.embedding is None for document in found)
+
+
+def test_ranks_are_fused_on_request(make, searches):
+    found = make(join_mode="reciprocal_rank_fusion").run(query=QUERY)["documents"]
+    keyword, dense = searches()
     expected = dict.fromkeys(ids(dense), 0.0)
     for documents in (keyword, dense):
         for rank, document in enumerate(documents):
@@ -84,7 +103,6 @@ def test_ranks_are_fused_by_default(make, searches):
     assert scores(found) == pytest.approx(expected)
     best_first = sorted(expected.values(), reverse=True)  # of equals, either may come first
     assert [expected[name] for name in ids(found)] == pytest.approx(best_first)
-    assert all(document.embedding is None for document in found)
 
 
 def test_scaled_scores_are_merged_by_weight(make, searches):
@@ -95,7 +113,7 @@ def test_scaled_scores_are_merged_by_weight(make, searches):
     assert ids(found) == sorted(ids(found), key=scores(found).get, reverse=True)
 
 
-@pytest.mark.parametrize("join_mode", ["reciprocal_rank_fusion", "merge"])
+@pytest.mark.parametrize("join_mode", ["z_score", "merge"])
 @pytest.mark.parametrize("slow", ["bm25_retrieval_async", "embedding_retrieval_async"])
 async def test_weights_stay_with_their_search_whichever_ends_first(make, searches, store, monkeypatch, join_mode, slow):
     fast = {"bm25_retrieval_async": "embedding_retrieval_async"}.get(slow, "bm25_retrieval_async")
@@ -141,8 +159,9 @@ def test_numbers_of_documents(make, searches):
     assert ids(retriever.run(query=QUERY)["documents"]) == ids(everything[:2])
     assert ids(retriever.run(query=QUERY, top_k=4)["documents"]) == ids(everything[:4])
     assert retriever.run(query=QUERY, top_k=0)["documents"] == []
+    assert ids(make(top_k=1, candidates=1).run(query=QUERY, top_k=6)["documents"]) == ids(everything)
+    assert retriever.run(query=QUERY, candidates=0)["documents"] == []
     keyword, dense = searches(top_k=1)
-    assert set(ids(make(top_k=1, candidates=1).run(query=QUERY, top_k=5)["documents"])) == set(ids(keyword + dense))
     assert set(ids(retriever.run(query=QUERY, candidates=1)["documents"])) == set(ids(keyword + dense))
 
 
@@ -160,10 +179,112 @@ def test_wrong_values_are_named(make, tiny_checkpoint):
         make(top_k=6, candidates=5)
     with pytest.raises(ValueError, match="top_k is 0"):
         make(top_k=0)
-    with pytest.raises(TypeError, match="not a InMemoryDocumentStore"):
-        ROMHybridRetriever(InMemoryDocumentStore(), model=str(tiny_checkpoint))
-    with pytest.raises(Exception, match="query is empty"):
+    with pytest.raises(ValueError, match="query is empty"):
         make().run(query=" ")
+    with pytest.raises(ValueError, match="top_k is -1"):
+        make().run(query=QUERY, top_k=-1)
+    with pytest.raises(ValueError, match="candidates is -1"):
+        make().run(query=QUERY, candidates=-1)
+    with pytest.raises(TypeError, match="found a single str"):
+        make().run_batch(QUERY)
+
+
+def test_wrong_retrievers_are_refused(in_memory):
+    class NoSearch:
+        def run(self, text: str, top_k: int | None = None):
+            raise NotImplementedError
+
+    keyword, dense = InMemoryBM25Retriever(in_memory), InMemoryEmbeddingRetriever(in_memory)
+    for given in (
+        {},
+        {"keyword_retriever": keyword},
+        {"dense_retriever": dense},
+        {"document_store": in_memory, "dense_retriever": dense},
+        {"document_store": in_memory, "keyword_retriever": keyword, "dense_retriever": dense},
+    ):
+        with pytest.raises(ValueError, match=r"either document_store .* or both keyword_retriever and dense_retriever"):
+            ROMHybridRetriever(**given)
+    with pytest.raises(ValueError, match="NoSearch is searched through its own keyword retriever"):
+        ROMHybridRetriever(NoSearch())
+    with pytest.raises(ValueError, match=r"InMemoryEmbeddingRetriever, given as keyword_retriever, .* takes no query"):
+        ROMHybridRetriever(keyword_retriever=dense, dense_retriever=dense)
+    with pytest.raises(ValueError, match="takes no query_embedding or query, no filters"):
+        ROMHybridRetriever(keyword_retriever=keyword, dense_retriever=NoSearch())
+
+
+def test_the_in_memory_store_is_searched_by_name(in_memory, tiny_checkpoint):
+    hybrid = ROMHybridRetriever(in_memory, model=str(tiny_checkpoint))
+    retrievers = {
+        "keyword_retriever": InMemoryBM25Retriever(in_memory),
+        "dense_retriever": InMemoryEmbeddingRetriever(in_memory),
+    }
+    by_retrievers = ROMHybridRetriever(**retrievers, model=str(tiny_checkpoint))
+    found = hybrid.run(QUERY)
+    assert len(found["documents"]) == len(TEXTS)
+    assert found["documents"][0].content == TEXTS[0]
+    assert found == by_retrievers.run(QUERY)
+    assert all(document.embedding is None for document in found["documents"])
+
+
+@pytest.mark.parametrize("kind", ["retrievers of two stores", "a text retriever"])
+async def test_any_two_retrievers_are_fused_and_kept_in_a_file(kind, store, in_memory, tiny_checkpoint):
+    model = str(tiny_checkpoint)
+    dense = InMemoryEmbeddingRetriever(in_memory, top_k=1)
+    if kind == "a text retriever":
+        dense = ROMRetriever(retriever=dense, text_embedder=ROMTextEmbedder(model=model, progress_bar=False))
+    keyword = SQLiteFAISSBM25Retriever(store, top_k=1)
+    hybrid = ROMHybridRetriever(keyword_retriever=keyword, dense_retriever=dense, model=model, weights=[0.62, 0.38])
+    found = hybrid.run(query=QUERY, filters=WILD)
+    assert len(found["documents"]) == 3  # candidates, not the retrievers' own top_k
+    assert await hybrid.run_async(query=QUERY, filters=WILD) == found
+    pipeline = Pipeline()
+    pipeline.add_component("hybrid", hybrid)
+    text = pipeline.dumps()
+    loaded = Pipeline.loads(text)
+    assert loaded.dumps() == text
+    again = loaded.get_component("hybrid")
+    assert (type(again.dense_retriever), again.weights) == (type(dense), [0.62, 0.38])
+    again.warm_up()
+
+
+def test_several_queries_at_once(make):
+    hybrid, queries = make(top_k=3), [QUERY, "zzz ?!", "Where do bees dance?"]
+    for options in ({}, {"top_k": 1, "filters": WILD}, {"top_k": 0}, {"candidates": 1}):
+        expected = [hybrid.run(query, **options)["documents"] for query in queries]
+        found = hybrid.run_batch(queries, **options)["documents"]
+        assert [ids(documents) for documents in found] == [ids(documents) for documents in expected]
+        for documents, alone in zip(found, expected, strict=True):
+            assert scores(documents) == pytest.approx(scores(alone), abs=1e-4)
+    assert hybrid.run_batch([]) == {"documents": []}
+
+
+def test_a_file_of_the_first_release_still_loads(store, tiny_checkpoint):
+    hybrid = ROMHybridRetriever(store, model=str(tiny_checkpoint), join_mode="reciprocal_rank_fusion")
+    data = hybrid.to_dict()
+    for name in ("keyword_retriever", "dense_retriever", "backend"):
+        del data["init_parameters"][name]
+    assert set(data["init_parameters"]) == {
+        "document_store", "model", "device", "top_k", "candidates", "join_mode", "weights"
+    }  # fmt: skip
+    assert ROMHybridRetriever.from_dict(data).run(QUERY) == hybrid.run(QUERY)
+
+
+def test_fitting_gives_plain_numbers_and_changes_nothing(make):
+    hybrid = make(top_k=1)
+    before = hybrid.to_dict()
+    questions = [("Which part fits the heron series?", ["XK-4711", "nothing"]), ("Who dances?", ["bees"]), ("?", [])]
+    fit = hybrid.fit(questions)
+    assert hybrid.to_dict() == before
+    assert fit.questions == 2
+    assert fit.fused.mrr == 1  # keywords find both, a random encoder doesn't
+    assert fit.fused.mrr >= fit.alone[1].mrr
+    fitted = make(join_mode=fit.join_mode, weights=fit.weights)
+    for (question, _), content in zip(questions, (TEXTS[3], TEXTS[4]), strict=False):
+        assert fitted.run(question)["documents"][0].content == content
+    with pytest.raises(ValueError, match="no questions with answers"):
+        hybrid.fit([("Who?", []), ("Where?", [" "])])
+    with pytest.raises(ValueError, match="None of the 1 questions"):
+        hybrid.fit([("Who?", ["a sentence of no document"])])
 
 
 def test_fusion_keeps_the_lists_apart():
@@ -172,8 +293,9 @@ def test_fusion_keeps_the_lists_apart():
     assert ids(fusion.run(keyword=keyword, dense=dense)["documents"]) == ["d", "k"]
     assert ids(fusion.run(dense=dense, keyword=keyword, top_k=1)["documents"]) == ["d"]
     assert ids(SearchFusion().run(keyword=keyword, dense=dense)["documents"]) == ["k", "d"]  # a tie
+    assert fusion.run(keyword=keyword, dense=dense, top_k=0)["documents"] == []
     assert fusion.run(keyword=[], dense=[])["documents"] == []
-    with pytest.raises(ValueError, match="top_k must not be negative"):
+    with pytest.raises(ValueError, match="top_k is -1"):
         fusion.run(keyword=keyword, dense=dense, top_k=-1)
 
 
@@ -186,3 +308,21 @@ def test_round_trip_from_a_pipeline_file(make):
     loaded = Pipeline.loads(pipeline.dumps())
     assert loaded.dumps() == pipeline.dumps()
     assert loaded.run({"hybrid": {"query": QUERY}})["hybrid"] == hybrid.run(query=QUERY)
+
+
+@pytest.mark.integration
+async def test_keywords_of_one_store_with_the_vectors_of_qdrant(store, tiny_checkpoint):
+    qdrant = pytest.importorskip("haystack_integrations.document_stores.qdrant")
+    retrievers = pytest.importorskip("haystack_integrations.components.retrievers.qdrant")
+    vectors = qdrant.QdrantDocumentStore(":memory:", embedding_dim=64, similarity="dot_product")
+    ROMIndexer(vectors, model=str(tiny_checkpoint)).run(documents=DOCUMENTS)
+    hybrid = ROMHybridRetriever(
+        keyword_retriever=SQLiteFAISSBM25Retriever(store),
+        dense_retriever=retrievers.QdrantEmbeddingRetriever(vectors),
+        model=str(tiny_checkpoint),
+    )
+    expected = ROMHybridRetriever(store, model=str(tiny_checkpoint)).run(QUERY)["documents"]
+    found = hybrid.run(QUERY)["documents"]
+    assert ids(found) == ids(expected)
+    assert scores(found) == pytest.approx(scores(expected), abs=1e-2)
+    assert ids(hybrid.run(QUERY, filters=WILD)["documents"]) != ids(found)

@@ -8,11 +8,12 @@ import pytest
 from fpdf import FPDF
 from haystack import Document, Pipeline
 from haystack.components.retrievers import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
+from haystack.core.serialization import component_from_dict, component_to_dict
 from haystack.dataclasses import ByteStream
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice
 
-from rom_haystack import ROMExtractiveQA, ROMIndexer, SQLiteFAISSDocumentStore
+from rom_haystack import ROMExtractiveQA, ROMHybridRetriever, ROMIndexer, SQLiteFAISSDocumentStore
 from rom_haystack.pipelines import ROMFileConverter
 
 PARAGRAPHS = ("The heron waits beside the river for its supper.", "The kestrel hovers above the meadow at noon.")
@@ -201,7 +202,7 @@ def test_engine_and_adaptive_reading_reach_the_components(store, tiny_checkpoint
     indexer = ROMIndexer(store, model=model, backend="torch")
     reader, retriever = (qa.pipeline.get_component(name) for name in ("reader", "retriever"))
     assert reader.adaptive_reading == "fast"
-    embedders = [retriever.text_embedder, indexer.pipeline.get_component("embedder")]
+    embedders = [retriever.dense_retriever.text_embedder, indexer.pipeline.get_component("embedder")]
     assert [part.backend for part in (reader, *embedders)] == ["torch"] * 3
     assert ROMExtractiveQA(store, model=model).pipeline.get_component("reader").backend == "auto"
     for part, wrong in [(ROMExtractiveQA, "backend"), (ROMExtractiveQA, "adaptive_reading"), (ROMIndexer, "backend")]:
@@ -229,8 +230,9 @@ def test_the_embedded_store_is_filled_and_asked(indexed, tiny_checkpoint, tmp_pa
 
         in_memory = InMemoryDocumentStore(embedding_similarity_function="cosine", shared=False)
         ROMIndexer(in_memory, model=model).run(documents=documents)
-        expected = ROMExtractiveQA(in_memory, model=model, top_k_retriever=2).run(query="Who dances?")
-        found = asyncio.run(qa.run_async(query="Who dances?"))
+        options = {"model": model, "top_k_retriever": 2, "retrieval": "dense"}
+        expected = ROMExtractiveQA(in_memory, **options).run(query="Who dances?")
+        found = asyncio.run(ROMExtractiveQA(store, **options).run_async(query="Who dances?"))
         assert [d.id for d in found["documents"]] == [d.id for d in expected["documents"]]
         assert [a.data for a in found["answers"]] == [a.data for a in expected["answers"]]
         assert [a.score for a in found["answers"]] == pytest.approx([a.score for a in expected["answers"]], abs=1e-3)
@@ -265,18 +267,77 @@ def test_any_embedding_retriever_will_do(indexed, tiny_checkpoint):
     assert len(ROMExtractiveQA(retriever=retriever, model=str(tiny_checkpoint)).run(query="Who?")["documents"]) == 1
 
 
+@pytest.mark.parametrize("kind", ["SQLiteFAISSDocumentStore", "InMemoryDocumentStore"])
+def test_a_store_is_searched_by_keywords_by_meaning_and_by_both(kind, tiny_checkpoint, tmp_path):
+    model = str(tiny_checkpoint)
+    store = InMemoryDocumentStore(shared=False)
+    if kind == "SQLiteFAISSDocumentStore":
+        store = SQLiteFAISSDocumentStore(tmp_path / "store", embedding_dim=64)
+    texts = [*PARAGRAPHS, "Part XK-4711 fits.", "The sea is deep.", "Ibis wade."]
+    ROMIndexer(store, model=model).run(documents=[Document(content=text) for text in texts])
+    query = "Where is part XK-4711?"
+    ways = {way: ROMExtractiveQA(store, model=model, retrieval=way) for way in (None, "hybrid", "dense", "keyword")}
+    found = {way: qa.run(query=query) for way, qa in ways.items()}
+    contents = {way: [document.content for document in result["documents"]] for way, result in found.items()}
+    assert contents[None] == contents["hybrid"]
+    assert contents["hybrid"][0] == contents["keyword"][0] == texts[2]
+    assert sorted(contents["hybrid"]) == sorted(contents["dense"]) == sorted(texts)
+    assert len(contents["keyword"]) < len(texts)
+    for way, qa in ways.items():
+        assert qa.run(query=query, top_k_retriever=1)["documents"][0].content == contents[way][0]
+        batch = qa.run_batch([query, "Ibis"], top_k_retriever=2)
+        assert [d.content for d in batch["documents"][0]] == contents[way][:2]
+        assert component_from_dict(ROMExtractiveQA, component_to_dict(qa, "qa"), "qa").retrieval == way
+    assert asyncio.run(ways["hybrid"].run_async(query=query))["documents"] == found["hybrid"]["documents"]
+
+
+def test_more_documents_than_candidates_are_read_on_request(store, tiny_checkpoint):
+    model = str(tiny_checkpoint)
+    ROMIndexer(store, model=model).run(documents=[Document(content=f"Note {number}.") for number in range(60)])
+    qa = ROMExtractiveQA(store, model=model, top_k_retriever=55)
+    assert len(qa.run(query="Which note?")["documents"]) == 55
+    assert len(qa.run(query="Which note?", top_k_retriever=60)["documents"]) == 60
+
+
+def test_retrievers_that_take_a_query_will_do(indexed, tiny_checkpoint):
+    model = str(tiny_checkpoint)
+    for retriever in (
+        InMemoryBM25Retriever(indexed, top_k=1),
+        ROMHybridRetriever(indexed, model=model, top_k=1),
+    ):
+        qa = ROMExtractiveQA(retriever=retriever, model=model)
+        found = qa.run(query="How high is Mount Everest?")["documents"]
+        assert [document.meta["n"] for document in found] == [2]
+        batch = qa.run_batch(["How high is Mount Everest?"])["documents"]
+        assert [document.id for document in batch[0]] == [document.id for document in found]
+
+
+def test_pipelines_saved_before_there_was_a_choice_load(indexed, tiny_checkpoint):
+    data = component_to_dict(ROMExtractiveQA(indexed, model=str(tiny_checkpoint)), "qa")
+    del data["init_parameters"]["retrieval"]
+    assert component_from_dict(ROMExtractiveQA, data, "qa").retrieval is None
+
+
 def test_wrong_stores_and_retrievers_are_refused(store):
     class OtherStore:
         pass
+
+    class NoSearch:
+        def run(self, text: str):
+            raise NotImplementedError
 
     with pytest.raises(ValueError, match="one of the two"):
         ROMExtractiveQA()
     with pytest.raises(ValueError, match="one of the two"):
         ROMExtractiveQA(store, retriever=InMemoryEmbeddingRetriever(store))
-    with pytest.raises(ValueError, match="OtherStore is searched through its own embedding retriever"):
+    with pytest.raises(ValueError, match="OtherStore is searched through its own"):
         ROMExtractiveQA(OtherStore())
-    with pytest.raises(ValueError, match="InMemoryBM25Retriever does not search by embedding"):
-        ROMExtractiveQA(retriever=InMemoryBM25Retriever(store))
+    with pytest.raises(ValueError, match="NoSearch, given as retriever, can't be asked: its run takes no query_emb"):
+        ROMExtractiveQA(retriever=NoSearch())
+    with pytest.raises(ValueError, match="retrieval is dense, but a retriever is given"):
+        ROMExtractiveQA(retriever=InMemoryEmbeddingRetriever(store), retrieval="dense")
+    with pytest.raises(ValueError, match="Unknown retrieval 'sparse'"):
+        ROMExtractiveQA(store, retrieval="sparse")
     with pytest.raises(ValueError, match="set top_k on the retriever"):
         ROMExtractiveQA(retriever=InMemoryEmbeddingRetriever(store), top_k_retriever=3)
     with pytest.raises(ValueError, match="top_k_retriever is 0"):

@@ -48,6 +48,7 @@ class ROMAnswering:
         store = open_store(self._system.store, Path(self._place.store), self._place.dim)
         settings = {"backend": self._system.backend, "adaptive_reading": self._system.adaptive_reading}
         given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        given["retrieval"] = "dense"  # as the stock systems retrieve
         answering = ROMExtractiveQA(store, model=self._place.embedder, top_k_reader=TOP_ANSWERS, **given)
         if self._system.dtype is not None:
             for part in (self._part(answering, "retriever").text_embedder, self._part(answering, "reader")):

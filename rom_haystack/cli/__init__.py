@@ -1,6 +1,6 @@
 """The `rom` command: ask a folder of documents, index it, serve it, describe, export and convert models."""
 
-from rom_haystack.cli import convert, documents, models, serve
+from rom_haystack.cli import convert, documents, models, serve, tuning
 from rom_haystack.cli.app import ANSWERED, DEFAULT_MODEL, INTERRUPTED, MISTAKE, NO_ANSWER, NOTHING_INDEXED, app
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "main",
     "models",
     "serve",
+    "tuning",
 ]
 
 

@@ -1,6 +1,5 @@
 """Queries to documents, over any store's embedding retriever."""
 
-import asyncio
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Self
@@ -10,6 +9,7 @@ from haystack.components.embedders.types import TextEmbedder
 from haystack.components.retrievers.types import EmbeddingRetriever
 from haystack.core.serialization import component_to_dict
 
+from rom_haystack.components._inner import call_async, given
 from rom_haystack.components._queries import check_query, check_top_k
 from rom_haystack.components.text_embedder import ROMTextEmbedder
 from rom_haystack.store_similarity import score_to_similarity
@@ -63,7 +63,7 @@ class ROMRetriever:
     async def warm_up_async(self) -> None:
         """Warm up on the serving event loop; what has no async warm-up runs in a thread."""
         for inner in (self.text_embedder, self.retriever):
-            await _call_async(inner, "warm_up")
+            await call_async(inner, "warm_up")
         self._check_store()
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class ROMRetriever:
     async def close_async(self) -> None:
         """Release the embedder's and the retriever's resources on the serving event loop."""
         for inner in (self.text_embedder, self.retriever):
-            await _call_async(inner, "close")
+            await call_async(inner, "close")
 
     @component.output_types(documents=list[Document])
     def run(
@@ -105,9 +105,9 @@ class ROMRetriever:
         if top_k == 0:
             return {"documents": []}
         await self.warm_up_async()
-        embedded = await _call_async(self.text_embedder, "run", text=query)
-        options = _given(filters, top_k)
-        found = await _call_async(self.retriever, "run", query_embedding=embedded["embedding"], **options)
+        embedded = await call_async(self.text_embedder, "run", text=query)
+        options = given(filters, top_k)
+        found = await call_async(self.retriever, "run", query_embedding=embedded["embedding"], **options)
         return {"documents": self._finish(found["documents"])}
 
     def run_batch(
@@ -132,7 +132,7 @@ class ROMRetriever:
         if top_k == 0:  # several stores' retrievers read 0 as "not given"
             return {"documents": [[] for _ in queries]}
         self.warm_up()
-        options = _given(filters, top_k)
+        options = given(filters, top_k)
         results = [self.retriever.run(query_embedding=e, **options) for e in self._embed(queries)]
         return {"documents": [self._finish(result["documents"]) for result in results]}
 
@@ -171,17 +171,3 @@ class ROMRetriever:
         if self.return_embedding:
             return ranked
         return [d if d.embedding is None else replace(d, embedding=None) for d in ranked]
-
-
-def _given(filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
-    """Keep what a run set, so that None does not override the inner retriever's own values."""
-    return {name: value for name, value in (("filters", filters), ("top_k", top_k)) if value is not None}
-
-
-async def _call_async(inner: Any, method: str, **arguments: Any) -> Any:
-    """Call a method's async twin, else the method itself in a thread; do nothing where there is neither."""
-    if hasattr(inner, f"{method}_async"):
-        return await getattr(inner, f"{method}_async")(**arguments)
-    if hasattr(inner, method):
-        return await asyncio.to_thread(getattr(inner, method), **arguments)
-    return None

@@ -1,0 +1,115 @@
+"""The command that fits hybrid retrieval to questions with known answers."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rom_haystack.cli.app import DEFAULT_MODEL, EPILOG, JsonOption, ModelOption, app, mistakes_explained
+from rom_haystack.cli.documents import IndexOption, open_library, require_passages, updated
+from rom_haystack.cli.output import print_json
+from rom_haystack.cli.quiet import importing, preparation_announced, quiet
+
+if TYPE_CHECKING:
+    from haystack import Pipeline
+
+    from rom_haystack.fusion import FusionFit
+    from rom_haystack.hybrid import ROMHybridRetriever
+
+
+@app.command("tune-hybrid", epilog=EPILOG)
+def tune_hybrid(
+    questions: Annotated[Path, typer.Argument(help="Questions with answers: JSON lines, DPR's or SQuAD's JSON.")],
+    docs: Annotated[Path | None, typer.Option("--docs", help="Folder of documents that they are about.")] = None,
+    pipeline: Annotated[
+        Path | None, typer.Option("--pipeline", help="Haystack pipeline (YAML) with a ROMHybridRetriever.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the pipeline with the numbers in it to this file.")] = None,
+    index: IndexOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit how keyword and dense search are weighted, in a folder's index or in a pipeline of any store.
+
+    Prints plain numbers: `--keyword-weight` of `rom ask`, or `join_mode` and `weights` of ROMHybridRetriever.
+    """
+    with mistakes_explained(as_json), preparation_announced():
+        if (docs is None) == (pipeline is None):
+            raise ValueError("Give either --docs, a folder, or --pipeline, a YAML file, one of the two.")
+        if output is not None and pipeline is None:
+            raise ValueError("--output writes a pipeline; give it with --pipeline.")
+        quiet(model)
+        with importing():
+            from rom_haystack.questions import read_questions  # noqa: PLC0415
+
+        asked = read_questions(questions)
+        if docs is not None:
+            with open_library(docs, index, model) as library:
+                report = updated(library.update, as_json)
+                require_passages(report, docs, as_json)
+                from rom_haystack.hybrid import ROMHybridRetriever  # noqa: PLC0415
+
+                fit = ROMHybridRetriever(library.store, model=model).fit(asked, join_modes=("z_score",))
+        elif pipeline is not None:
+            loaded, name, retriever = _hybrid_of(pipeline)
+            fit = retriever.fit(asked)
+            if output is not None:
+                output.write_text(_tuned(loaded, name, fit), encoding="utf-8")
+        if as_json:
+            print_json(_fields(fit, len(asked)))
+        else:
+            _show(fit, len(asked), folder=docs is not None)
+
+
+def _hybrid_of(file: Path) -> "tuple[Pipeline, str, ROMHybridRetriever]":
+    """Load a pipeline and find the hybrid retriever in it."""
+    import yaml  # noqa: PLC0415
+    from haystack import Pipeline  # noqa: PLC0415
+    from haystack.core.errors import DeserializationError  # noqa: PLC0415
+
+    from rom_haystack.hybrid import ROMHybridRetriever  # noqa: PLC0415
+
+    try:
+        loaded = Pipeline.loads(file.read_text(encoding="utf-8"))
+    except (DeserializationError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"'{file}' can't be loaded as a pipeline: {error}") from error
+    found = [(name, part) for name, part in loaded.walk() if isinstance(part, ROMHybridRetriever)]
+    if len(found) != 1:
+        raise ValueError(f"'{file}' has {len(found)} components of type ROMHybridRetriever; one is needed.")
+    return loaded, *found[0]
+
+
+def _tuned(pipeline: "Pipeline", name: str, fit: "FusionFit") -> str:
+    """Write a pipeline with what was found in place of the retriever's own numbers."""
+    import yaml  # noqa: PLC0415
+
+    data = pipeline.to_dict()
+    data["components"][name]["init_parameters"] |= {"join_mode": fit.join_mode, "weights": fit.weights}
+    return yaml.safe_dump(data, sort_keys=False)
+
+
+def _fields(fit: "FusionFit", asked: int) -> dict[str, Any]:
+    keyword, dense = fit.alone
+    return {
+        "join_mode": fit.join_mode,
+        "weights": fit.weights,
+        "questions": asked,
+        "telling_questions": fit.questions,
+        **{name: asdict(quality) for name, quality in (("keyword", keyword), ("dense", dense), ("hybrid", fit.fused))},
+    }
+
+
+def _show(fit: "FusionFit", asked: int, *, folder: bool) -> None:
+    output = Console(highlight=False)
+    table = Table("search", *(f"recall@{k}" for k in fit.fused.recall), "MRR", box=None)
+    for name, quality in zip(("keyword", "dense", "hybrid"), (*fit.alone, fit.fused), strict=True):
+        table.add_row(name, *(f"{share:.1%}" for share in quality.recall.values()), f"{quality.mrr:.3f}")
+    output.print(table)
+    output.print(f"{asked} questions, {fit.questions} of them with an answer among the documents found.")
+    if folder:
+        output.print(f"For rom ask: --keyword-weight {fit.weights[0]}")
+    else:
+        output.print(f"For ROMHybridRetriever: join_mode={fit.join_mode!r}, weights={fit.weights}")
