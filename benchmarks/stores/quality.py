@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from haystack import Document
-from haystack.components.joiners import DocumentJoiner
 from numpy.typing import NDArray
 
 from benchmarks.exact import nearest
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
+from rom_haystack.hybrid import fuse_documents
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.data.jsonl import Passage, Question
 
 CUTOFFS = (1, 5, 20)
+#: What each search contributes to a fusion, as in `ROMHybridRetriever`.
+_CANDIDATES = 50
 
 
 def answer_recall(
@@ -57,21 +59,21 @@ def searches(
     """Write passages to a store of their own, and search it for each question; see `answer_recall`.
 
     Yields:
-        The first passages of `dense`, `keywords` and `hybrid` (reciprocal-rank fusion of the first 20 of both).
+        The first passages of `dense`, `keywords` and `hybrid`: both, as `ROMHybridRetriever` fuses them by default.
     """
     documents = [
         Document(id=passage.id, content=passage.text, embedding=vector.tolist())
         for passage, vector in zip(passages, vectors, strict=True)
     ]
-    joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion")
     with SQLiteFAISSDocumentStore(folder, vectors.shape[1]) as store:
         store.write_documents(documents)
         store.optimize()
         for number, question in enumerate(questions):
-            dense = store.embedding_retrieval(queries[number].tolist(), top_k=max(CUTOFFS))
-            keywords = store.bm25_retrieval(question.text, top_k=max(CUTOFFS))
-            hybrid = joiner.run(documents=[dense, keywords])["documents"]
-            yield {"dense": dense, "keywords": keywords, "hybrid": hybrid}
+            dense = store.embedding_retrieval(queries[number].tolist(), top_k=_CANDIDATES)
+            keywords = store.bm25_retrieval(question.text, top_k=_CANDIDATES)
+            hybrid = fuse_documents(keywords, dense, "z_score", None)
+            found = {"dense": dense, "keywords": keywords, "hybrid": hybrid}
+            yield {name: documents[: max(CUTOFFS)] for name, documents in found.items()}
 
 
 def first_hits(found: Sequence[Sequence[str]], questions: Sequence[Question]) -> NDArray[np.float64]:
