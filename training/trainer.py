@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections import defaultdict
@@ -39,7 +40,7 @@ from rom_haystack.modeling.places import MODEL_TYPE
 from training.data.formats import read_data
 from training.errors import DataError, RecipeError
 from training.recipe import Recipe
-from training.schedules import SCHEDULES, Plan
+from training.schedules import SCHEDULES, Plan, shares
 from training.tasks import TASKS, Task
 from training.tasks.base import Features
 
@@ -154,8 +155,7 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
     model.to(arguments.device)
     for task in tasks.values():
         task.prepare(model, output)
-    weights = {name: options.weight for name, options in recipe.task_options.items()}
-    plan = SCHEDULES[recipe.schedule](weights, recipe.steps * arguments.world_size, recipe.seed)
+    plan = SCHEDULES[recipe.schedule](_weights(recipe), recipe.steps * arguments.world_size, recipe.seed)
     trainer = ROMTrainer(
         model=model,
         args=arguments,
@@ -208,8 +208,9 @@ def in_steps(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
     """Turn a recipe's epochs into steps, shared by the processes of a run on several devices."""
     if recipe.epochs is None:
         return recipe
-    batches = recipe.epochs * max(task.batches_per_epoch for task in tasks.values())
-    return replace(recipe, steps=-(-batches // int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
+    share = shares(recipe.schedule, _weights(recipe))
+    batches = recipe.epochs * max(task.batches_per_epoch / share[name] for name, task in tasks.items())
+    return replace(recipe, steps=math.ceil(round(batches) / int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
 
 
 def rom_checkpoint(encoder: str) -> Path | None:
@@ -322,6 +323,10 @@ def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenize
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return final
+
+
+def _weights(recipe: Recipe) -> dict[str, float]:
+    return {name: options.weight for name, options in recipe.task_options.items()}
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Features]:

@@ -15,6 +15,7 @@ import training.trainer as trainer_module
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint
 from training.errors import DataError, RecipeError
+from training.schedules import SCHEDULES
 from training.trainer import (
     ROMTrainer,
     build_tasks,
@@ -157,6 +158,23 @@ def test_epochs_pass_every_question(bert_folder, make_recipe, data_root, tmp_pat
     assert training_arguments(in_steps(recipe, built), tmp_path).warmup_steps == 5
     train(recipe, data_root, tmp_path / "run")
     assert log_of(tmp_path / "run")[-1]["step"] == 6
+
+
+def test_epochs_pass_every_question_where_steps_are_shared(make_recipe, data_root, tiny_tokenizer):
+    def steps(reading, retrieval):
+        tasks = {"reading": {"batch_size": 4, "weight": reading}, "retrieval": {"batch_size": 6, "weight": retrieval}}
+        recipe = make_recipe("encoder", steps=0, epochs=1000, schedule="alternating", tasks=tasks)
+        built = build_tasks(recipe, data_root / "mini", tiny_tokenizer)
+        assert [task.batches_per_epoch for task in built.values()] == [3, 2]
+        planned = in_steps(recipe, built).steps
+        plan = SCHEDULES["alternating"]({"reading": reading, "retrieval": retrieval}, planned, recipe.seed)
+        passed = [sum(name in step for step in plan) / built[name].batches_per_epoch for name in tasks]
+        assert min(passed) == pytest.approx(1000, rel=0.05)
+        return planned
+
+    assert steps(1, 1) == 6000
+    assert steps(3, 1) == 8000
+    assert steps(0.1, 0.2) == 9000
 
 
 @pytest.mark.parametrize("schedule", ["joint", "alternating"])
