@@ -24,7 +24,7 @@ class Recipe:
     Args:
         name: Name of the run and of the model it makes.
         encoder: Folder or hub id of the pretrained encoder to start from, or folder or bundled name of a ROM checkpoint
-            to continue with, heads and all.
+            to continue with, heads and all. DPR and question answering models must be converted first (`rom convert`).
         data: Folder (JSON lines) or file (SQuAD's or DPR's JSON) of the training data, below the `--data` option.
         tasks: Options of each task by task name; see `training.tasks`.
         steps: Number of optimizer steps.

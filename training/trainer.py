@@ -26,6 +26,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import cached_file
 
 from rom_haystack.modeling import (
     CheckpointError,
@@ -36,6 +37,7 @@ from rom_haystack.modeling import (
     resolve_checkpoint,
 )
 from rom_haystack.modeling.config import DEFAULT_HEADS
+from rom_haystack.modeling.conversion.sources import recognise
 from rom_haystack.modeling.places import MODEL_TYPE
 from training.data.formats import read_data
 from training.errors import DataError, RecipeError
@@ -45,6 +47,9 @@ from training.tasks import TASKS, Task
 from training.tasks.base import Features
 
 logger = logging.getLogger(__name__)
+
+#: Kinds of models that are no plain encoders, as messages call them.
+_NEED_CONVERSION = {"dpr": "a DPR model", "reader": "a question answering model"}
 
 
 class StepDataset(Dataset):  # type: ignore[type-arg]
@@ -135,21 +140,22 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
         Folder of the trained model (`output/model`), with its tokenizer; None where `stop_after` came first.
 
     Raises:
-        RecipeError: The recipe's encoder can't be loaded, or the run folder belongs to another recipe or data.
+        RecipeError: The recipe's encoder can't be loaded or is a model of another kind, or the run folder belongs to
+            another recipe or data.
         CheckpointError: The recipe names a head or head option that does not exist.
         DataError: The data can't be used.
     """
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
-    claim_folder(recipe, data, output)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(rom_checkpoint(recipe.encoder) or recipe.encoder)
         model = start_model(recipe)
-    except CheckpointError:
+        tokenizer = AutoTokenizer.from_pretrained(rom_checkpoint(recipe.encoder) or recipe.encoder)
+    except (CheckpointError, RecipeError):
         raise
     except (OSError, ValueError) as error:  # what transformers raises for missing and unknown encoders
         raise RecipeError(f"Recipe key 'encoder' is '{recipe.encoder}', which can't be loaded: {error}") from error
     tasks = build_tasks(recipe, data / recipe.data, tokenizer)
+    claim_folder(recipe, data, output)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
     model.to(arguments.device)
@@ -225,12 +231,35 @@ def rom_checkpoint(encoder: str) -> Path | None:
     return resolve_checkpoint(encoder) if is_rom else None
 
 
+def check_kind(encoder: str) -> None:
+    """Refuse an encoder that comes with a head of another kind: the head would be lost, or in the way.
+
+    A sentence-transformers model is an encoder as good as any.
+
+    Raises:
+        RecipeError: It is a DPR or question answering model; the message names the remedy.
+        OSError: Nothing of that name can be found.
+    """
+    config = cached_file(encoder, "config.json")
+    kind = recognise(Path(config).parent) if config else None
+    if kind in _NEED_CONVERSION:
+        raise RecipeError(
+            f"Recipe key 'encoder' is '{encoder}', {_NEED_CONVERSION[kind]}, which training can't start from as it is. "
+            f"Convert it by `rom convert {encoder} --output FOLDER`, and name that folder: its head goes on, too."
+        )
+
+
 def start_model(recipe: Recipe) -> ROMModel:
-    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays."""
+    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays.
+
+    Raises:
+        RecipeError: The encoder is a model of another kind.
+    """
     checkpoint = rom_checkpoint(recipe.encoder)
     if checkpoint is not None:
         model = continued_model(recipe, checkpoint)
     else:
+        check_kind(recipe.encoder)
         model = ROMModel.from_encoder(
             recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention
         )

@@ -6,14 +6,17 @@ import copy
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, DPRConfig, DPRQuestionEncoder
 
 import training.trainer as trainer_module
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint
+from rom_haystack.modeling.conversion.convert import convert
+from rom_haystack.modeling.conversion.writing import write_checkpoint
 from training.errors import DataError, RecipeError
 from training.schedules import SCHEDULES
 from training.trainer import (
@@ -30,6 +33,13 @@ from training.trainer import (
 )
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
+TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+
+
+def saved(model, tokenizer, folder):
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def log_of(run):
@@ -52,10 +62,7 @@ def dropping(config):
 @pytest.fixture
 def bert_folder(tmp_path, tiny_model, tiny_tokenizer):
     """Folder of a plain tiny BERT with its tokenizer."""
-    folder = tmp_path / "bert"
-    copy.deepcopy(tiny_model.encoder).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
+    return saved(copy.deepcopy(tiny_model.encoder), tiny_tokenizer, tmp_path / "bert")
 
 
 def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recipe, data_root, tmp_path):
@@ -144,6 +151,50 @@ class TestFromCheckpoint:
         folder = rom_checkpoint("rom-minilm-l6")
         assert folder == resolve_checkpoint("rom-minilm-l6")
         assert rom_checkpoint("no/such-encoder") is None
+
+
+class TestOtherKinds:
+    @pytest.fixture
+    def dpr(self, tmp_path, tiny_tokenizer):
+        config = DPRConfig(vocab_size=len(tiny_tokenizer), **TINY)
+        return saved(DPRQuestionEncoder(config), tiny_tokenizer, tmp_path / "dpr")
+
+    @pytest.fixture
+    def reader(self, tmp_path, tiny_tokenizer):
+        config = BertConfig(vocab_size=len(tiny_tokenizer), **TINY)
+        return saved(BertForQuestionAnswering(config), tiny_tokenizer, tmp_path / "reader")
+
+    @pytest.mark.parametrize(("kind", "name"), [("dpr", "a DPR model"), ("reader", "a question answering model")])
+    def test_are_converted_first(self, request, make_recipe, data_root, tmp_path, kind, name):
+        folder, run = request.getfixturevalue(kind), tmp_path / "run"
+        with pytest.raises(RecipeError, match=f"'encoder' is '{folder}', {name}, .*`rom convert {folder} --output"):
+            train(make_recipe(folder), data_root, run)
+        write_checkpoint(convert(folder), tmp_path / "rom", sources=[kind])
+        trained = train(make_recipe(tmp_path / "rom"), data_root, run)  # the remedy works, in the same run folder
+        assert set(load_checkpoint(trained)[0].heads) == {"reading", "retrieval"}
+
+    def test_on_the_hub(self, dpr, make_recipe, data_root, tmp_path, monkeypatch):
+        commit = "0123456789" * 4
+        repository = tmp_path / "hub" / "models--someone--dpr"
+        shutil.copytree(dpr, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        with pytest.raises(RecipeError, match="'encoder' is 'someone/dpr', a DPR model"):
+            train(make_recipe("someone/dpr"), data_root, tmp_path / "run")
+
+    def test_sentence_transformers_and_other_heads_are_encoders(self, bert_folder, make_recipe):
+        """They start with the weights of their encoders, and the same heads as any."""
+        plain = start_model(make_recipe(bert_folder)).state_dict()
+        config = json.loads((bert_folder / "config.json").read_text(encoding="utf-8"))
+        for architecture, modules in (("BertForMaskedLM", False), ("BertForQuestionAnswering", True)):
+            config["architectures"] = [architecture]
+            (bert_folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            if modules:
+                (bert_folder / "modules.json").write_text("[]", encoding="utf-8")
+            state = start_model(make_recipe(bert_folder)).state_dict()
+            assert state.keys() == plain.keys()
+            assert all(torch.equal(state[name], plain[name]) for name in plain)
 
 
 def test_epochs_pass_every_question(bert_folder, make_recipe, data_root, tmp_path, monkeypatch):
