@@ -31,7 +31,8 @@ from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.fusion import FUSIONS, Found, Fusion, fit_weights, fuse
 from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer
 from rom_haystack.pipelines import Retrieval, ROMExtractiveQA
-from training.data.jsonl import Passage, Question, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_questions
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure hybrid retrieval.")
 

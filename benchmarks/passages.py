@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_passages, read_questions
 
 #: Sets whose passages make the collection of real texts.
 COLLECTION = (

@@ -18,7 +18,7 @@ from benchmarks.stores.quality import CUTOFFS, first_hits, recall_figures, searc
 from rom_haystack import ROMRanker
 from rom_haystack.inference import EncoderSpec
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure what ROMRanker makes of retrieval.")
 

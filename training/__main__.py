@@ -132,7 +132,7 @@ def calibrate(
 
 
 @app.command()
-def convert(
+def convert_data(
     source: Annotated[Path, typer.Argument(help="SQuAD or DPR file (.json, .json.gz), or folder of JSON lines.")],
     output: Annotated[Path, typer.Argument(help="File to write; a folder for jsonl.")],
     to: Annotated[Format, typer.Option(help="Format to write.")],

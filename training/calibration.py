@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from rom_haystack.inference import Answer, EncoderSpec, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import exact_match, f1
-from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.evaluation import BM25Ranker, DenseRanker, Figure, Ranker
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule

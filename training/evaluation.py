@@ -18,7 +18,8 @@ from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import answer_rank, answer_tokens, exact_match, f1
 from rom_haystack.metrics import calibration_factor as best_factor
 from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint
-from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_passages, read_questions
 
 CUTOFFS = (1, 5, 20, 100)
 

@@ -24,11 +24,12 @@ class Recipe:
     Args:
         name: Name of the run and of the model it makes.
         encoder: Folder or hub id of the pretrained encoder to start from, or folder or bundled name of a ROM checkpoint
-            to continue with, heads and all.
+            to continue with, heads and all. DPR and question answering models must be converted first (`rom convert`).
         data: Folder (JSON lines) or file (SQuAD's or DPR's JSON) of the training data, below the `--data` option.
         tasks: Options of each task by task name; see `training.tasks`.
         steps: Number of optimizer steps.
-        epochs: Instead of `steps`, how often the questions of the task with most batches are passed, a batch per step.
+        epochs: Instead of `steps`, how often the questions of every task are passed at least, a batch per step; where
+            the schedule draws one task per step, that often on average.
         heads: Heads of the model; None for one `retrieval` (mean pooling) and one `reading` head, or for those of the
             ROM checkpoint and of the tasks.
         schedule: Name of the schedule, see `training.schedules`.

@@ -23,4 +23,10 @@ def alternating(weights: Mapping[str, float], steps: int, seed: int) -> Plan:
     return [{names[draw]: 1.0} for draw in draws]
 
 
+def shares(schedule: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """Return for each task the share of a schedule's steps that train it, on average."""
+    whole = sum(weights.values())
+    return {name: weight / whole if schedule == "alternating" else 1.0 for name, weight in weights.items()}
+
+
 SCHEDULES: dict[str, Callable[[Mapping[str, float], int, int], Plan]] = {"joint": joint, "alternating": alternating}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections import defaultdict
@@ -25,6 +26,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import cached_file
 
 from rom_haystack.modeling import (
     CheckpointError,
@@ -35,15 +37,19 @@ from rom_haystack.modeling import (
     resolve_checkpoint,
 )
 from rom_haystack.modeling.config import DEFAULT_HEADS
+from rom_haystack.modeling.conversion.sources import recognise
 from rom_haystack.modeling.places import MODEL_TYPE
 from training.data.formats import read_data
 from training.errors import DataError, RecipeError
 from training.recipe import Recipe
-from training.schedules import SCHEDULES, Plan
+from training.schedules import SCHEDULES, Plan, shares
 from training.tasks import TASKS, Task
 from training.tasks.base import Features
 
 logger = logging.getLogger(__name__)
+
+#: Kinds of models that are no plain encoders, as messages call them.
+_NEED_CONVERSION = {"dpr": "a DPR model", "reader": "a question answering model"}
 
 
 class StepDataset(Dataset):  # type: ignore[type-arg]
@@ -134,28 +140,28 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
         Folder of the trained model (`output/model`), with its tokenizer; None where `stop_after` came first.
 
     Raises:
-        RecipeError: The recipe's encoder can't be loaded, or the run folder belongs to another recipe or data.
+        RecipeError: The recipe's encoder can't be loaded or is a model of another kind, or the run folder belongs to
+            another recipe or data.
         CheckpointError: The recipe names a head or head option that does not exist.
         DataError: The data can't be used.
     """
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
-    claim_folder(recipe, data, output)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(rom_checkpoint(recipe.encoder) or recipe.encoder)
         model = start_model(recipe)
-    except CheckpointError:
+        tokenizer = AutoTokenizer.from_pretrained(rom_checkpoint(recipe.encoder) or recipe.encoder)
+    except (CheckpointError, RecipeError):
         raise
     except (OSError, ValueError) as error:  # what transformers raises for missing and unknown encoders
         raise RecipeError(f"Recipe key 'encoder' is '{recipe.encoder}', which can't be loaded: {error}") from error
     tasks = build_tasks(recipe, data / recipe.data, tokenizer)
+    claim_folder(recipe, data, output)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
     model.to(arguments.device)
     for task in tasks.values():
         task.prepare(model, output)
-    weights = {name: options.weight for name, options in recipe.task_options.items()}
-    plan = SCHEDULES[recipe.schedule](weights, recipe.steps * arguments.world_size, recipe.seed)
+    plan = SCHEDULES[recipe.schedule](_weights(recipe), recipe.steps * arguments.world_size, recipe.seed)
     trainer = ROMTrainer(
         model=model,
         args=arguments,
@@ -208,8 +214,9 @@ def in_steps(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
     """Turn a recipe's epochs into steps, shared by the processes of a run on several devices."""
     if recipe.epochs is None:
         return recipe
-    batches = recipe.epochs * max(task.batches_per_epoch for task in tasks.values())
-    return replace(recipe, steps=-(-batches // int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
+    share = shares(recipe.schedule, _weights(recipe))
+    batches = recipe.epochs * max(task.batches_per_epoch / share[name] for name, task in tasks.items())
+    return replace(recipe, steps=math.ceil(round(batches) / int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
 
 
 def rom_checkpoint(encoder: str) -> Path | None:
@@ -224,12 +231,35 @@ def rom_checkpoint(encoder: str) -> Path | None:
     return resolve_checkpoint(encoder) if is_rom else None
 
 
+def check_kind(encoder: str) -> None:
+    """Refuse an encoder that comes with a head of another kind: the head would be lost, or in the way.
+
+    A sentence-transformers model is an encoder as good as any.
+
+    Raises:
+        RecipeError: It is a DPR or question answering model; the message names the remedy.
+        OSError: Nothing of that name can be found.
+    """
+    config = cached_file(encoder, "config.json")
+    kind = recognise(Path(config).parent) if config else None
+    if kind in _NEED_CONVERSION:
+        raise RecipeError(
+            f"Recipe key 'encoder' is '{encoder}', {_NEED_CONVERSION[kind]}, which training can't start from as it is. "
+            f"Convert it by `rom convert {encoder} --output FOLDER`, and name that folder: its head goes on, too."
+        )
+
+
 def start_model(recipe: Recipe) -> ROMModel:
-    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays."""
+    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays.
+
+    Raises:
+        RecipeError: The encoder is a model of another kind.
+    """
     checkpoint = rom_checkpoint(recipe.encoder)
     if checkpoint is not None:
         model = continued_model(recipe, checkpoint)
     else:
+        check_kind(recipe.encoder)
         model = ROMModel.from_encoder(
             recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention
         )
@@ -322,6 +352,10 @@ def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenize
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return final
+
+
+def _weights(recipe: Recipe) -> dict[str, float]:
+    return {name: options.weight for name, options in recipe.task_options.items()}
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Features]:

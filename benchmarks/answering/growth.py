@@ -11,7 +11,7 @@ from benchmarks.answering.process import workers
 from benchmarks.answering.systems import TOP_PASSAGES, Job
 from benchmarks.answering.turns import Turns
 from benchmarks.measures import latency_figures
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 #: Questions before anything is counted.
 _WARM_UP = 3

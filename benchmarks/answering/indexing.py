@@ -16,7 +16,7 @@ from benchmarks.answering.systems import REFERENCE, SYSTEMS, Job
 from benchmarks.answering.turns import Turns
 from benchmarks.exact import nearest
 from rom_haystack.metrics import answer_tokens, has_answer
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 #: Texts that an embedder is given at a time. It sorts them by length before it batches them, and the more the better.
 CHUNK = 250

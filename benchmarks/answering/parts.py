@@ -15,7 +15,7 @@ from benchmarks.answering.questions import Asked, ask_in_turn, question_figures
 from benchmarks.answering.systems import ADAPTIVE, DEFAULT, ENGINES, GROWING, UNCOALESCED, Job, System
 from benchmarks.answering.turns import SETTLE, Turns
 from rom_haystack.modeling import resolve_checkpoint
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 #: The parts, in the order in which they are measured.
 PARTS = ("questions", "start", "indexing", "embeddings", "reading", "adaptive", "limit", "growth")

@@ -17,7 +17,7 @@ from benchmarks.answering.systems import Family, Place, StoreKind, System
 from benchmarks.embeddings import digest_of, embed, embed_by_sentence_transformers
 from benchmarks.passages import QUALITY_COLLECTION, passages_of, shuffled_questions
 from rom_haystack.modeling import resolve_checkpoint
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 Report = Callable[[str], None]
 

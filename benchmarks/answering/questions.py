@@ -11,7 +11,7 @@ from benchmarks.answering.scores import Best, agreement, answer_scores
 from benchmarks.answering.systems import REFERENCE, SYSTEMS, Job
 from benchmarks.answering.turns import Turns
 from benchmarks.measures import latency_figures
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 
 @dataclass

@@ -10,7 +10,7 @@ from benchmarks.answering.questions import Asked
 from benchmarks.answering.scores import Best, agreement, answer_scores
 from benchmarks.answering.systems import REFERENCE, Job
 from benchmarks.measures import latency_figures
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 
 def gold_passages(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rom_haystack.metrics import exact_match, f1
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 #: The best quote for a question, as `Service.ask` describes it; None where there is none.
 Best = Mapping[str, Any] | None

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.answering.process import ROOT, Worker, environment_of_workers
 from benchmarks.answering.systems import Job
 from benchmarks.errors import JobError
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 #: Run in a process of its own: the time to import the package, then its components, and to load the model.
 _PROBE = """

@@ -13,7 +13,8 @@ from benchmarks.precomputed.split import Split, SplitModel
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.metrics import exact_match, f1
 from rom_haystack.modeling import ROMModel
-from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_passages, read_questions
 
 #: What is changed besides the attention, from nothing to all that retrieval's own passage states would need.
 SCHEMES = {

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.passages import COLLECTION, QUESTIONS, answerable_questions, passages_of, sentences_of
 from benchmarks.stores import synthetic
 from benchmarks.stores.workload import Workload, is_written, write_workload
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 _INVENTED = 200_000  # sentences
 

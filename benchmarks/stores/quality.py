@@ -14,7 +14,7 @@ from benchmarks.exact import nearest
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.hybrid import fuse_documents
 from rom_haystack.metrics import answer_tokens, has_answer
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 CUTOFFS = (1, 5, 20)
 #: What each search contributes to a fusion, as in `ROMHybridRetriever`.

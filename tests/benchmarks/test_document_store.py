@@ -23,7 +23,7 @@ from benchmarks.stores.subjects import load_subject
 from benchmarks.stores.synthetic import ClusteredVectors, texts
 from benchmarks.stores.worker import run_job
 from benchmarks.stores.workload import Workload
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 
 SIZE, DIM, QUERIES = 300, 32, 12
 

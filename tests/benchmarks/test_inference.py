@@ -35,7 +35,7 @@ from benchmarks.figures import figure_at
 from benchmarks.inference import EXPECTATIONS, app
 from rom_haystack.inference import encoder as encoder_module
 from rom_haystack.modeling import load_checkpoint
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 PASSAGES = 90

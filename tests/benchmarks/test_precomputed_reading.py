@@ -26,7 +26,7 @@ from benchmarks.precomputed.stored import StoredReader
 from benchmarks.precomputed.tuning import tune
 from benchmarks.precomputed_reading import app
 from rom_haystack.modeling import load_checkpoint
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 from training.recipe import Recipe
 
 QUERIES = ["Where do bees live?", "What is the tallest mountain of all that anyone has climbed?"]

@@ -13,7 +13,7 @@ from benchmarks.expectations import read_expectations
 from benchmarks.ranking import EXPECTATIONS, app, ranking_figures
 from benchmarks.stores.quality import first_hits, recall_figures
 from rom_haystack import ROMRanker
-from training.data.jsonl import Question
+from training.data.dataset import Question
 
 PARIS, ROME, NILE = "Paris is the capital of France.", "Rome lies on the Tiber.", "The Nile flows north."
 QUESTIONS = [

@@ -18,7 +18,8 @@ from rom_haystack.inference import EncoderSpec, ReadingOptions
 from rom_haystack.inference.stopping import StoppingRule, load_stopping
 from training.__main__ import app
 from training.calibration import RetrieveAndRead, calibrate, checks_table, draw, first_half, reciprocal_rank_fusion
-from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.stopping import (
     ReadPassages,

@@ -92,7 +92,7 @@ class TestConvert:
 
     def test_from_squad_to_dpr_and_what_is_left_out(self, squad, tmp_path):
         output = tmp_path / "dpr.json"
-        result = CliRunner().invoke(app, ["convert", str(squad), str(output), "--to", "dpr"])
+        result = CliRunner().invoke(app, ["convert-data", str(squad), str(output), "--to", "dpr"])
         assert result.exit_code == 0, result.output
         (item,) = json.loads(output.read_text())
         assert item["dataset"] == "lake"
@@ -107,7 +107,7 @@ class TestConvert:
     @pytest.mark.parametrize(("count", "found"), [("0", 0), ("5", 2)])
     def test_number_of_hard_negatives(self, squad, tmp_path, count, found):
         output = tmp_path / "dpr.json"
-        arguments = ["convert", str(squad), str(output), "--to", "dpr", "--hard-negatives", count]
+        arguments = ["convert-data", str(squad), str(output), "--to", "dpr", "--hard-negatives", count]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0
         assert len(json.loads(output.read_text())[0]["hard_negative_ctxs"]) == found
@@ -116,7 +116,7 @@ class TestConvert:
     def test_there_and_back(self, squad, tmp_path):
         for step, kind in enumerate(("jsonl", "squad")):
             source = squad if step == 0 else tmp_path / "0"
-            result = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / str(step)), "--to", kind])
+            result = CliRunner().invoke(app, ["convert-data", str(source), str(tmp_path / str(step)), "--to", kind])
             assert result.exit_code == 0
             assert "Left out" not in result.output
         assert read_data(tmp_path / "1") == read_data(squad)
@@ -132,7 +132,7 @@ class TestConvert:
     )
     def test_mistakes(self, squad, arguments, message):
         filled = [argument.format(squad=squad) for argument in arguments]
-        result = CliRunner().invoke(app, ["convert", "--to", "dpr", *filled])
+        result = CliRunner().invoke(app, ["convert-data", "--to", "dpr", *filled])
         assert result.exit_code == 2
         assert message in " ".join(result.output.replace("│", "").split())
 
@@ -142,7 +142,7 @@ class TestConvert:
         recipe["tasks"]["retrieval"] = {"batch_size": 2}
         recipe["data"] = "train.json"
         Path(arguments[1]).write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        options = ["convert", str(squad), str(data_root / "train.json"), "--to", kind]
+        options = ["convert-data", str(squad), str(data_root / "train.json"), "--to", kind]
         assert CliRunner().invoke(app, options).exit_code == 0
         result = CliRunner().invoke(app, [*arguments, "--steps", "2"])
         assert result.exit_code == 0, result.output

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from training.data.jsonl import Passage, Question, read_passages, read_questions
+from training.data.dataset import Passage, Question
+from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 
 GOOD = {"id": "q", "question": "Who?", "answers": [{"text": "She", "start": 0}], "passage_id": "p"}
@@ -31,6 +32,12 @@ def test_reads_both_forms(tmp_path, pack):
         Question("q", "Who?", ("She", "her"), "p", (0, 4)),
         Question("n", "Who?", (), "p"),
     ]
+
+
+def test_a_byte_order_mark_and_empty_lines_are_passed_over(tmp_path):
+    first, second = json.dumps({"id": "p", "text": "a"}), json.dumps({"id": "r", "text": "b"})
+    write(tmp_path, "passages", f"\ufeff{first}", "", second)
+    assert list(read_passages(tmp_path)) == ["p", "r"]
 
 
 @pytest.mark.parametrize("field", ["id", "text"])
@@ -65,7 +72,11 @@ def test_question_fields(tmp_path, changes, message, pack):
         read_questions(tmp_path)
 
 
-@pytest.mark.parametrize(("line", "message"), [("{oops", "not JSON"), ("[1]", "expected an object, found list")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{oops", "not JSON"), ("[" * 100_000, "not JSON"), ("[1]", "expected an object, found list")],
+    ids=["broken", "deep", "a list"],
+)
 def test_lines_that_are_no_objects(tmp_path, line, message):
     path = write(tmp_path, "questions", GOOD, line)
     with pytest.raises(DataError, match=re.escape(f"{path}, line 2: {message}")):

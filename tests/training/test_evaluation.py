@@ -13,7 +13,7 @@ from rom_haystack.inference import Answer, ReadingOptions
 from rom_haystack.metrics import exact_match, f1
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
-from training.data.jsonl import Passage, Question
+from training.data.dataset import Passage, Question
 from training.evaluation import (
     BM25Ranker,
     DenseRanker,

@@ -6,15 +6,19 @@ import copy
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, DPRConfig, DPRQuestionEncoder
 
 import training.trainer as trainer_module
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint
+from rom_haystack.modeling.conversion.convert import convert
+from rom_haystack.modeling.conversion.writing import write_checkpoint
 from training.errors import DataError, RecipeError
+from training.schedules import SCHEDULES
 from training.trainer import (
     ROMTrainer,
     build_tasks,
@@ -29,6 +33,13 @@ from training.trainer import (
 )
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
+TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+
+
+def saved(model, tokenizer, folder):
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def log_of(run):
@@ -51,10 +62,7 @@ def dropping(config):
 @pytest.fixture
 def bert_folder(tmp_path, tiny_model, tiny_tokenizer):
     """Folder of a plain tiny BERT with its tokenizer."""
-    folder = tmp_path / "bert"
-    copy.deepcopy(tiny_model.encoder).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
+    return saved(copy.deepcopy(tiny_model.encoder), tiny_tokenizer, tmp_path / "bert")
 
 
 def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recipe, data_root, tmp_path):
@@ -145,6 +153,50 @@ class TestFromCheckpoint:
         assert rom_checkpoint("no/such-encoder") is None
 
 
+class TestOtherKinds:
+    @pytest.fixture
+    def dpr(self, tmp_path, tiny_tokenizer):
+        config = DPRConfig(vocab_size=len(tiny_tokenizer), **TINY)
+        return saved(DPRQuestionEncoder(config), tiny_tokenizer, tmp_path / "dpr")
+
+    @pytest.fixture
+    def reader(self, tmp_path, tiny_tokenizer):
+        config = BertConfig(vocab_size=len(tiny_tokenizer), **TINY)
+        return saved(BertForQuestionAnswering(config), tiny_tokenizer, tmp_path / "reader")
+
+    @pytest.mark.parametrize(("kind", "name"), [("dpr", "a DPR model"), ("reader", "a question answering model")])
+    def test_are_converted_first(self, request, make_recipe, data_root, tmp_path, kind, name):
+        folder, run = request.getfixturevalue(kind), tmp_path / "run"
+        with pytest.raises(RecipeError, match=f"'encoder' is '{folder}', {name}, .*`rom convert {folder} --output"):
+            train(make_recipe(folder), data_root, run)
+        write_checkpoint(convert(folder), tmp_path / "rom", sources=[kind])
+        trained = train(make_recipe(tmp_path / "rom"), data_root, run)  # the remedy works, in the same run folder
+        assert set(load_checkpoint(trained)[0].heads) == {"reading", "retrieval"}
+
+    def test_on_the_hub(self, dpr, make_recipe, data_root, tmp_path, monkeypatch):
+        commit = "0123456789" * 4
+        repository = tmp_path / "hub" / "models--someone--dpr"
+        shutil.copytree(dpr, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        with pytest.raises(RecipeError, match="'encoder' is 'someone/dpr', a DPR model"):
+            train(make_recipe("someone/dpr"), data_root, tmp_path / "run")
+
+    def test_sentence_transformers_and_other_heads_are_encoders(self, bert_folder, make_recipe):
+        """They start with the weights of their encoders, and the same heads as any."""
+        plain = start_model(make_recipe(bert_folder)).state_dict()
+        config = json.loads((bert_folder / "config.json").read_text(encoding="utf-8"))
+        for architecture, modules in (("BertForMaskedLM", False), ("BertForQuestionAnswering", True)):
+            config["architectures"] = [architecture]
+            (bert_folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            if modules:
+                (bert_folder / "modules.json").write_text("[]", encoding="utf-8")
+            state = start_model(make_recipe(bert_folder)).state_dict()
+            assert state.keys() == plain.keys()
+            assert all(torch.equal(state[name], plain[name]) for name in plain)
+
+
 def test_epochs_pass_every_question(bert_folder, make_recipe, data_root, tmp_path, monkeypatch):
     tasks = {"reading": {"batch_size": 4}, "retrieval": {"batch_size": 5}}
     recipe = make_recipe(bert_folder, steps=0, epochs=2, tasks=tasks, warmup_steps=5)
@@ -157,6 +209,23 @@ def test_epochs_pass_every_question(bert_folder, make_recipe, data_root, tmp_pat
     assert training_arguments(in_steps(recipe, built), tmp_path).warmup_steps == 5
     train(recipe, data_root, tmp_path / "run")
     assert log_of(tmp_path / "run")[-1]["step"] == 6
+
+
+def test_epochs_pass_every_question_where_steps_are_shared(make_recipe, data_root, tiny_tokenizer):
+    def steps(reading, retrieval):
+        tasks = {"reading": {"batch_size": 4, "weight": reading}, "retrieval": {"batch_size": 6, "weight": retrieval}}
+        recipe = make_recipe("encoder", steps=0, epochs=1000, schedule="alternating", tasks=tasks)
+        built = build_tasks(recipe, data_root / "mini", tiny_tokenizer)
+        assert [task.batches_per_epoch for task in built.values()] == [3, 2]
+        planned = in_steps(recipe, built).steps
+        plan = SCHEDULES["alternating"]({"reading": reading, "retrieval": retrieval}, planned, recipe.seed)
+        passed = [sum(name in step for step in plan) / built[name].batches_per_epoch for name in tasks]
+        assert min(passed) == pytest.approx(1000, rel=0.05)
+        return planned
+
+    assert steps(1, 1) == 6000
+    assert steps(3, 1) == 8000
+    assert steps(0.1, 0.2) == 9000
 
 
 @pytest.mark.parametrize("schedule", ["joint", "alternating"])

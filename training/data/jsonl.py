@@ -7,9 +7,7 @@ apply, questions have `unanswerable` (true), `other_positive_ids` and `hard_nega
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +15,8 @@ from typing import Any
 
 from training.data.dataset import DataSet, Passage, Question
 from training.data.fields import an_object, count_unread, flag_field, list_field, offset_field, text_field
+from training.data.json_files import json_lines
 from training.errors import DataError
-
-__all__ = ["Passage", "Question", "read_jsonl", "read_passages", "read_questions", "write_jsonl"]
 
 _ID_LISTS = ("other_positive_ids", "hard_negative_ids")
 _FIELDS = ("id", "question", "answers", "passage_id", "unanswerable", *_ID_LISTS)
@@ -117,19 +114,6 @@ def _rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
     path = next((p for p in (folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl") if p.is_file()), None)
     if path is None:
         raise DataError(f"{folder}: no {stem}.jsonl.gz or {stem}.jsonl there. Is the --data folder right?")
-    for number, line in enumerate(_lines(path), start=1):
+    for number, row in json_lines(path):
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error}).") from error
         yield where, an_object(row, where)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            yield from lines
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: can't be read ({error}).") from error
