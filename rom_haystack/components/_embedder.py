@@ -94,8 +94,8 @@ class Embedder(EncoderUser):
         if not is_settled(store):
             return False
         facts = self._warm_encoder().facts
-        unit_length = self.normalize_embeddings or facts.similarity == "cosine"
-        warn_of_misfit(store, Embeddings(self.model, unit_length, self.truncate_dim or facts.embedding_dim))
+        similarity = "cosine" if self.normalize_embeddings else facts.similarity
+        warn_of_misfit(store, Embeddings(self.model, similarity, self.truncate_dim or facts.embedding_dim))
         return True
 
     def _check_values(self) -> None:

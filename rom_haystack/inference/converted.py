@@ -15,7 +15,7 @@ from rom_haystack.modeling.errors import CheckpointError
 from rom_haystack.modeling.places import check_folder, is_local, locate, with_pickled_weights
 
 #: Version of what conversions make; raising it has every model converted anew.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 #: Files that a conversion may read.
 _READ = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 

@@ -20,7 +20,7 @@ class ModelFacts:
 
     Attributes:
         embedding_dim: Width of the embeddings; 0 for a model that only reads.
-        similarity: `cosine` (unit-length embeddings) or `dot`.
+        similarity: `cosine` (unit-length embeddings), `dot` or `unscaled_cosine`, as the retrieval head has it.
         max_length: Most tokens of one input, special tokens counted.
         pad_token_id: Id of the padding token.
         separator: What stands between title and text of a passage (`title [SEP] text`).
