@@ -131,8 +131,18 @@ def test_cosine_of_embeddings_that_differ_in_length(store, metric, checkpoint_wi
     model = checkpoint_with("unscaled_cosine")
     found = check_store_similarity(store, model)
     assert found.order_fits == found.scores_fit == (metric == "cosine")
-    assert found.fits or f"'{model}' needs cosine, as its embeddings differ in length: the order is wro" in found.message
+    assert (
+        found.fits or f"'{model}' needs cosine, as its embeddings differ in length: the order is wro" in found.message
+    )
     assert check_store_similarity(store, model, normalize_embeddings=True).order_fits == (metric is not None)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_embedders_know_theirs(normalize, checkpoint_with, caplog):
+    embedder = ROMTextEmbedder(model=checkpoint_with("unscaled_cosine"), normalize_embeddings=normalize)
+    assert embedder.check_store(InMemoryDocumentStore(embedding_similarity_function="dot_product"))
+    assert ("needs cosine, as its embeddings differ in length" in caplog.text) == (not normalize)
+    embedder.close()
 
 
 def test_the_message_names_store_setting_and_remedy(tiny_checkpoint, dot_checkpoint):

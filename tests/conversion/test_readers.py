@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from haystack import Document
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.utils import ComponentDevice
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
+from rom_haystack.components import ROMExtractiveReader, ROMRanker, ROMTextEmbedder
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel
 from rom_haystack.modeling.conversion.convert import combine, convert
 from rom_haystack.modeling.conversion.parts import Converted
 from rom_haystack.modeling.conversion.readers import convert_reader
 from rom_haystack.modeling.conversion.writing import write_checkpoint
+from rom_haystack.modeling.errors import MissingHeadError
 
+CPU = ComponentDevice.from_str("cpu")
 PAIR = "Where does it flow?", "The Nile flows north. Its delta lies in Egypt."
 
 
@@ -83,6 +89,30 @@ def _tripled(model, inputs):
     output = model.bert(**inputs)
     start, end = (3 * model.qa_outputs(output.last_hidden_state)).unbind(-1)
     return {"start_logits": start, "end_logits": end}
+
+
+class TestWhatItCanNot:
+    """A reader without relevance and without embeddings says so, rather than ranking or advising nonsense."""
+
+    @pytest.mark.parametrize("backend", ["torch", "onnx"])
+    def test_order_documents(self, squad_reader, backend):
+        ranker = ROMRanker(model=squad_reader, device=CPU, backend=backend)
+        with pytest.raises(MissingHeadError, match="does not tell how relevant passages are"):
+            ranker.run(PAIR[0], [Document(content=PAIR[1])])
+        ranker.close()
+
+    def test_embed(self, squad_reader, caplog):
+        embedder = ROMTextEmbedder(model=str(squad_reader), device=CPU)
+        with pytest.raises(MissingHeadError, match="only reads: it has no head 'retrieval'"):
+            embedder.check_store(InMemoryDocumentStore(embedding_similarity_function="cosine"))
+        assert "Create the store with" not in caplog.text
+        embedder.close()
+
+    def test_but_it_knows_when_there_is_no_answer(self, squad_reader, caplog):
+        reader = ROMExtractiveReader(model=squad_reader, device=CPU)
+        reader.warm_up()
+        assert "no_answer" not in caplog.text
+        reader.close()
 
 
 class TestCombined:

@@ -203,6 +203,7 @@ def test_unknown_head_in_forward(tiny_model):
         ({"summary": {}}, "Unknown head 'summary'. Known heads: masked_lm, reading, retrieval"),
         ({"retrieval": {"poling": "cls"}}, r"Head 'retrieval' does not take the options \{'poling': 'cls'\}"),
         ({"retrieval": {"pooling": "max"}}, "Unknown pooling 'max'.*'mean' or 'cls'"),
+        ({"reading": {"null": "last"}}, "Unknown null 'last'.*'first' or 'none'"),
         ({"retrieval": {"similarity": "l2"}}, "Unknown similarity 'l2'.*'cosine', 'dot' or"),
     ],
 )

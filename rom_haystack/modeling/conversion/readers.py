@@ -20,6 +20,7 @@ _PROBE = 16  # tokens
 
 NOTES = (
     "The reader had no passage relevance: it is 0 for every passage, so answers rank by their spans alone.",
+    "`ROMRanker` can't order documents by it, and says so.",
     "`passage_score_weight=0.0` gives the reader's own log-odds against the null position; the default halves them.",
     "They compare across passages only if the reader was trained with unanswerable questions (SQuAD 2.0).",
 )
@@ -42,7 +43,7 @@ def convert_reader(folder: Path, *, tokenizer: Path | None = None) -> Converted:
         raise _other_head(folder, type(source).__name__)
     weights = {f"span.{name}": tensor for name, tensor in span.state_dict().items()}
     weights |= {"relevance.weight": torch.zeros(1, span.in_features), "relevance.bias": torch.zeros(1)}
-    heads = {"reading": HeadWeights({}, weights)}
+    heads = {"reading": HeadWeights({"has_relevance": False}, weights)}
     model = put_together(source.config, source.base_model.state_dict(), heads, source=str(folder))
     if not _agree(source, model):
         raise _other_head(folder, type(source).__name__)
