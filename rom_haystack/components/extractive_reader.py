@@ -278,8 +278,8 @@ class ROMExtractiveReader(EncoderUser):
         encoder = EncoderUser._warm_encoder(self)  # noqa: SLF001 (our own; not super(), as in __init__)
         if cold and self.no_answer and not encoder.facts.has_null:
             logger.warning(
-                "The reader of '{model}' can't tell that there is no answer, so the no-answer's score means nothing beside "
-                "those of answers. Set no_answer=False.",
+                "The reader of '{model}' can't tell that there is no answer, so the score of its no-answer means "
+                "nothing beside those of answers. Set no_answer=False.",
                 model=self.model,
             )
         return encoder
