@@ -124,17 +124,20 @@ class ReadingHead(Head):
         null: `first` where position 0 is the null position. `none` for readers that know none, such as DPR's: start
             and end logits are then log-probabilities among the positions of the input, and position 0 is set to
             nought, so that a span's score against it is its log-probability.
-        has_relevance: False for readers that came without; it is then the same for every passage.
     """
 
-    def __init__(self, *, null: str = "first", has_relevance: bool = True, **sizes: int) -> None:
+    def __init__(self, *, null: str = "first", **sizes: int) -> None:
         super().__init__(**sizes)
         if null not in ("first", "none"):
             raise CheckpointError(f"Unknown null '{null}' of the reading head; choose 'first' or 'none'.")
         self.null = null
-        self.has_relevance = has_relevance
         self.span = nn.Linear(self.hidden_size, 2)
         self.relevance = nn.Linear(self.hidden_size, 1)
+
+    @property
+    def has_relevance(self) -> bool:
+        """Whether relevance tells passages apart: of readers that came without, its weights are nought."""
+        return bool(self.relevance.weight.any())
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor, word_embeddings: Tensor) -> dict[str, Tensor]:
         """Return `start_logits`, `end_logits` and `relevance_logits`."""

@@ -98,7 +98,7 @@ def test_a_retriever_and_a_reader_on_one_encoder(squad_reader, tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["heads"] == {
         "retrieval": {"pooling": "mean", "similarity": "unscaled_cosine"},
-        "reading": {"has_relevance": False},
+        "reading": {},
     }
     assert rom("info", tmp_path / "both", "--json").exit_code == 0
 

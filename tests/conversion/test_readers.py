@@ -165,6 +165,9 @@ def test_training_starts_from_a_converted_checkpoint(squad_reader, tmp_path):
         assert torch.equal(
             getattr(model.heads["reading"], name).weight, getattr(reader.model.heads["reading"], name).weight
         )
+    assert [ROMEncoder.from_model(one, reader.tokenizer).facts.has_relevance for one in (reader.model, model)] == [0, 0]
+    torch.nn.init.ones_(model.heads["reading"].relevance.weight)  # as training may
+    assert ROMEncoder.from_model(model, reader.tokenizer).facts.has_relevance
     state = reader.model.encoder.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.encoder.state_dict().items())
     model.save_pretrained(tmp_path / "saved")

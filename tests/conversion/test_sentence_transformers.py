@@ -17,7 +17,9 @@ from rom_haystack.inference import ROMEncoder
 from rom_haystack.inference.facts import facts_of
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint
 from rom_haystack.modeling.conversion.convert import convert
-from rom_haystack.modeling.conversion.writing import write_sentence_transformers
+from rom_haystack.modeling.conversion.writing import write_checkpoint, write_sentence_transformers
+from training.recipe import Recipe
+from training.trainer import start_model
 
 from .conftest import PASSAGES, QUERIES, Bomb
 
@@ -121,6 +123,22 @@ class TestTheirOwn:
         converted = convert(folder)
         assert converted.model.retrieval_head.similarity == similarity
         assert any("differ in length" in note for note in converted.notes) == (similarity == "unscaled_cosine")
+
+    @pytest.mark.parametrize("heads", [None, {"retrieval": {"pooling": "mean", "similarity": "cosine"}}])
+    def test_training_goes_on_by_cosine(self, own_folder, tmp_path, heads):
+        """Its loss takes inner products, which are far too large of embeddings that keep their length."""
+        converted = convert(own_folder(Pooling(32, "mean")))
+        write_checkpoint(converted, tmp_path / "start", sources=["own"])
+        recipe = Recipe(
+            name="r", encoder=str(tmp_path / "start"), data="d", tasks={"retrieval": {}}, steps=1, heads=heads
+        )
+        model = start_model(recipe)
+        assert model.config.heads == {"retrieval": {"pooling": "mean", "similarity": "cosine"}}
+        model.eval().save_pretrained(tmp_path / "trained")
+        trained = ROMModel.from_pretrained(tmp_path / "trained")
+        for one in (model, trained):
+            found = encoder_of(one, converted.tokenizer).encode_queries(QUERIES, max_length=60)
+            np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
     def test_one_that_does_not_say_how_it_is_compared(self, own_folder):
         folder = own_folder(Pooling(32, "mean"))

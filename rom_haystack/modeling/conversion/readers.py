@@ -43,7 +43,7 @@ def convert_reader(folder: Path, *, tokenizer: Path | None = None) -> Converted:
         raise _other_head(folder, type(source).__name__)
     weights = {f"span.{name}": tensor for name, tensor in span.state_dict().items()}
     weights |= {"relevance.weight": torch.zeros(1, span.in_features), "relevance.bias": torch.zeros(1)}
-    heads = {"reading": HeadWeights({"has_relevance": False}, weights)}
+    heads = {"reading": HeadWeights({}, weights)}
     model = put_together(source.config, source.base_model.state_dict(), heads, source=str(folder))
     if not _agree(source, model):
         raise _other_head(folder, type(source).__name__)
