@@ -57,12 +57,12 @@ class Embeddings:
 
     Attributes:
         model: The checkpoint, as its user names it.
-        unit_length: Whether they are all of unit length, as a checkpoint with cosine similarity makes them.
+        similarity: The checkpoint's, as its retrieval head has it; `cosine` for all that are of unit length.
         dimension: Their width; None where it is not known.
     """
 
     model: str
-    unit_length: bool
+    similarity: str
     dimension: int | None
 
 
@@ -78,8 +78,9 @@ def check_store_similarity(
 
     A checkpoint with `dot` similarity needs inner product. One with `cosine` similarity, the default, makes embeddings
     of unit length: cosine and inner product are one and the same there, and L2 distance gives the same order, but other
-    scores. Only attributes of the store and the checkpoint's config.json are looked at: no model is loaded, no database
-    and no hub is asked. (So of a Chroma collection that is there already, the metric is known after its first use.)
+    scores. Only attributes of the store and the checkpoint's config.json are looked at: no database and no hub is
+    asked. (So of a Chroma collection that is there already, the metric is known after its first use.) No checkpoint is
+    loaded, but a model of another kind is converted first, once, as the components do.
 
     ```python
     from haystack.document_stores.in_memory import InMemoryDocumentStore
@@ -109,8 +110,8 @@ def check_store_similarity(
         raise CheckpointError(f"{folder / 'config.json'} names no retrieval head, so '{model}' makes no embeddings.")
     width = _nested(config, "encoder", "hidden_size") or _nested(config, "encoder", "dim")
     dimension = truncate_dim or head.get("projection_dim") or width
-    unit_length = normalize_embeddings or head.get("similarity", "cosine") == "cosine"
-    return warn_of_misfit(document_store, Embeddings(model, unit_length, dimension))
+    similarity = "cosine" if normalize_embeddings else head.get("similarity", "cosine")
+    return warn_of_misfit(document_store, Embeddings(model, similarity, dimension))
 
 
 def warn_of_misfit(document_store: object, embeddings: Embeddings) -> StoreSimilarity | None:
@@ -121,7 +122,7 @@ def warn_of_misfit(document_store: object, embeddings: Embeddings) -> StoreSimil
             "Nothing is known about how {store} compares embeddings; '{model}' needs {metric}.",
             store=type(document_store).__name__,
             model=embeddings.model,
-            metric="cosine or inner product" if embeddings.unit_length else "inner product",
+            metric=_named(_wanted(embeddings)),
         )
         return None
     found = _compare(known, embeddings)
@@ -327,28 +328,25 @@ def _look_at(thing: object) -> _Known | None:
 def _compare(known: _Known, embeddings: Embeddings) -> StoreSimilarity:
     name, kind, reading, metric = known
     dimension_fits = None in (reading.dimension, embeddings.dimension) or reading.dimension == embeddings.dimension
-    if embeddings.unit_length:
+    wanted = _wanted(embeddings)
+    order_fits = scores_fit = metric in wanted
+    if embeddings.similarity == "cosine":
         order_fits = metric is not None
-        scores_fit = metric in ("cosine", "inner_product") or (metric == "l2" and reading.rescaled)
-        wanted: tuple[Metric, ...] = ("cosine", "inner_product")
-    else:
-        order_fits = scores_fit = metric == "inner_product"
-        wanted = ("inner_product",)
+        scores_fit |= metric == "l2" and reading.rescaled
     setting = kind.setting.format(reading.value)
     parts = []
     if not scores_fit:
         what = f"{name} compares embeddings by {_METRICS[metric]} ({setting})"
-        if not embeddings.unit_length:
-            why = f"'{embeddings.model}' needs inner product, as its embeddings differ in length: the order is wrong"
-        elif order_fits:
+        if order_fits:
             why = (
                 f"'{embeddings.model}' makes embeddings of unit length: the order is right, but scores are made of "
                 "distances, not of cosines"
             )
         else:
-            why = f"'{embeddings.model}' needs cosine or inner product: the order is wrong"
-        right = next(value for value, means in kind.metrics.items() if means in wanted)
-        remedy = kind.remedy or f"Create the store with {kind.setting.format(right)}"
+            reason = "" if embeddings.similarity == "cosine" else ", as its embeddings differ in length"
+            why = f"'{embeddings.model}' needs {_named(wanted)}{reason}: the order is wrong"
+        right = [kind.setting.format(value) for value, means in kind.metrics.items() if means in wanted]
+        remedy = kind.remedy or f"Create the store with {right[0]}"
         parts.append(f"{what}, but {why}. {remedy}, and index again.")
     if not dimension_fits:
         parts.append(
@@ -356,6 +354,17 @@ def _compare(known: _Known, embeddings: Embeddings) -> StoreSimilarity:
             f"{embeddings.dimension}. Create the store with {kind.dimension}={embeddings.dimension}, and index again."
         )
     return StoreSimilarity(name, setting, metric, order_fits, scores_fit, dimension_fits, " ".join(parts))
+
+
+def _wanted(embeddings: Embeddings) -> tuple[Metric, ...]:
+    """Return the metrics that give the right scores."""
+    if embeddings.similarity == "cosine":
+        return "cosine", "inner_product"
+    return ("inner_product",) if embeddings.similarity == "dot" else ("cosine",)
+
+
+def _named(metrics: tuple[Metric, ...]) -> str:
+    return " or ".join(_METRICS[metric] for metric in metrics)
 
 
 def _nested(data: object, *names: str) -> Any:

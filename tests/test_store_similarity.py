@@ -95,13 +95,22 @@ STORES = {
 
 
 @pytest.fixture
-def dot_checkpoint(tiny_checkpoint, tmp_path) -> str:
-    """The tiny checkpoint with dot similarity."""
-    folder = shutil.copytree(tiny_checkpoint, tmp_path / "dot")
-    config = json.loads((folder / "config.json").read_text())
-    config["heads"]["retrieval"]["similarity"] = "dot"
-    (folder / "config.json").write_text(json.dumps(config))
-    return str(folder)
+def checkpoint_with(tiny_checkpoint, tmp_path):
+    """The tiny checkpoint with another similarity: `checkpoint_with(similarity)`."""
+
+    def make(similarity) -> str:
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / similarity)
+        config = json.loads((folder / "config.json").read_text())
+        config["heads"]["retrieval"]["similarity"] = similarity
+        (folder / "config.json").write_text(json.dumps(config))
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture
+def dot_checkpoint(checkpoint_with) -> str:
+    return checkpoint_with("dot")
 
 
 @pytest.mark.parametrize(("store", "metric", "cosine_fits", "dot_fits"), STORES.values(), ids=list(STORES))
@@ -115,6 +124,25 @@ def test_settings_are_read(store, metric, cosine_fits, dot_fits, tiny_checkpoint
         assert found.fits == all(expected) == (found.message == "")
         assert [record.getMessage() for record in caplog.records] == ([] if found.fits else [found.message])
         assert f"'{model}'" in found.message or found.fits
+
+
+@pytest.mark.parametrize(("store", "metric"), [row[:2] for row in STORES.values()], ids=list(STORES))
+def test_cosine_of_embeddings_that_differ_in_length(store, metric, checkpoint_with):
+    model = checkpoint_with("unscaled_cosine")
+    found = check_store_similarity(store, model)
+    assert found.order_fits == found.scores_fit == (metric == "cosine")
+    assert (
+        found.fits or f"'{model}' needs cosine, as its embeddings differ in length: the order is wro" in found.message
+    )
+    assert check_store_similarity(store, model, normalize_embeddings=True).order_fits == (metric is not None)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_embedders_know_theirs(normalize, checkpoint_with, caplog):
+    embedder = ROMTextEmbedder(model=checkpoint_with("unscaled_cosine"), normalize_embeddings=normalize)
+    assert embedder.check_store(InMemoryDocumentStore(embedding_similarity_function="dot_product"))
+    assert ("needs cosine, as its embeddings differ in length" in caplog.text) == (not normalize)
+    embedder.close()
 
 
 def test_the_message_names_store_setting_and_remedy(tiny_checkpoint, dot_checkpoint):

@@ -273,6 +273,9 @@ def start_model(recipe: Recipe) -> ROMModel:
 def continued_model(recipe: Recipe, checkpoint: Path) -> ROMModel:
     """Load a ROM checkpoint to be trained on; heads that it lacks, or has with other options, start fresh."""
     model, _ = load_checkpoint(checkpoint, model_kwargs={"attn_implementation": recipe.attention})
+    retrieval = model.config.heads.get("retrieval", {})
+    if retrieval.get("similarity") == "unscaled_cosine":  # the loss takes inner products, so lengths end here
+        retrieval["similarity"] = model.retrieval_head.similarity = "cosine"
     needed = {name: options for name, options in DEFAULT_HEADS.items() if name in recipe.tasks}
     heads = recipe.heads or {**needed, **model.config.heads}
     if heads == model.config.heads:

@@ -88,14 +88,18 @@ class Embedder(EncoderUser):
 
         Returns:
             Whether that could be told, or can't be at all; False where the store must be used first.
+
+        Raises:
+            MissingHeadError: The model only reads.
         """
         if self.precision != "float32":  # embeddings of other types have metrics of their own
             return True
         if not is_settled(store):
             return False
-        facts = self._warm_encoder().facts
-        unit_length = self.normalize_embeddings or facts.similarity == "cosine"
-        warn_of_misfit(store, Embeddings(self.model, unit_length, self.truncate_dim or facts.embedding_dim))
+        encoder = self._warm_encoder()
+        encoder.check_embeds()
+        similarity = "cosine" if self.normalize_embeddings else encoder.facts.similarity
+        warn_of_misfit(store, Embeddings(self.model, similarity, self.truncate_dim or encoder.embedding_dim))
         return True
 
     def _check_values(self) -> None:

@@ -13,7 +13,7 @@ from haystack.utils import ComponentDevice, Secret
 from rom_haystack.components._documents import warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
 from rom_haystack.components._queries import check_queries, check_top_k
-from rom_haystack.inference import Answer, ReadingOptions
+from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.inference.context import sentence_around, window_around
 from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
@@ -45,7 +45,7 @@ class ROMExtractiveReader(EncoderUser):
     Args:
         model: Bundled name, folder or hub id of a ROM checkpoint. A DPR reader or a model for question answering
             becomes one, once, in the user's cache. DPR's reader knows no null position and so no no-answer: set
-            `no_answer=False`, and `passage_score_weight=1.0` to rank as DPR does.
+            `no_answer=False` (else a warning says so), and `passage_score_weight=1.0` to rank as DPR does.
         device: Where the model runs; None picks the machine's default when the model is loaded.
         token: Access token for a private hub id.
         top_k: Most answers, the no-answer counted (the stock reader returns one more).
@@ -272,6 +272,17 @@ class ROMExtractiveReader(EncoderUser):
             kept = [(answer, document) for answer, document in ranked if threshold is None or answer.score >= threshold]
             nested.append([self._quote(query, answer, document) for answer, document in kept[:top_k]])
         return {"answers": nested}
+
+    def _warm_encoder(self) -> ROMEncoder:
+        cold = self._encoder is None
+        encoder = EncoderUser._warm_encoder(self)  # noqa: SLF001 (our own; not super(), as in __init__)
+        if cold and self.no_answer and not encoder.facts.has_null:
+            logger.warning(
+                "The reader of '{model}' can't tell that there is no answer, so the score of its no-answer means "
+                "nothing beside those of answers. Set no_answer=False.",
+                model=self.model,
+            )
+        return encoder
 
     def _reading_options(self, **given: Any) -> ReadingOptions:
         """Merge a run's values over the component's; None is "not given" in both."""

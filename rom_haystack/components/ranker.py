@@ -42,7 +42,8 @@ class ROMRanker(EncoderUser):
     ```
 
     Args:
-        model: Bundled name, folder or hub id of a ROM checkpoint.
+        model: Bundled name, folder or hub id of a ROM checkpoint. One that was made from a model for question answering
+            tells no relevance and is refused at the first run.
         device: Where the model runs; None picks the machine's default when the model is loaded.
         token: Access token for a private hub id.
         top_k: Most documents.

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from rom_haystack.caches import cache_home
 from rom_haystack.inference.announcing import preparation
-from rom_haystack.modeling.conversion.sources import recognise, split_part
+from rom_haystack.modeling.conversion.sources import recognise, split_part, weight_places
 from rom_haystack.modeling.errors import CheckpointError
-from rom_haystack.modeling.places import check_folder, is_local, locate, with_pickled_weights
+from rom_haystack.modeling.places import SETTINGS, check_folder, fetch, is_local, locate
 
 #: Version of what conversions make; raising it has every model converted anew.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
+#: Weights as transformers and sentence-transformers name them; the latter are read by torch's weights-only loader.
+_WEIGHTS = "model*.safetensors"
+_PICKLED = "pytorch_model*.bin"
 #: Files that a conversion may read.
 _READ = ("*.json", "*.safetensors", "*.bin", "*.txt", "*.model")
 
@@ -55,7 +59,9 @@ def find_checkpoint(
 def find_source(
     model: str, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
 ) -> Path:
-    """Find the folder or file that a name means, with the weights in it where they are not safetensors.
+    """Find the folder or file that a name means; of a hub id, what a conversion reads is fetched, and nothing else.
+
+    Pickled weights are fetched for those parts of a model that have no others.
 
     Args:
         model: As in `find_checkpoint`, without a part.
@@ -67,9 +73,24 @@ def find_source(
         CheckpointError: Nothing of that name can be found.
     """
     path = locate(model, revision=revision, token=token, local_files_only=local_files_only)
-    if is_local(model) or recognise(path) is None or any(path.rglob("*.safetensors")):
+    if is_local(model) or recognise(path) is None:
         return path
-    return with_pickled_weights(path, model, revision=revision, token=token, local_files_only=local_files_only)
+    options: dict[str, Any] = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    places = weight_places(path)
+    files = [*SETTINGS, "*.txt", "*.model", *(f"{place}{_WEIGHTS}" for place in places)]
+    path = fetch(model, files, or_cached=not _without_weights(path, places), **options)
+    if missing := _without_weights(path, places):
+        path = fetch(model, [*files, *(f"{place}{_PICKLED}" for place in missing)], or_cached=False, **options)
+    if _without_weights(path, places):  # offline, what is in the cache comes back as it is
+        raise CheckpointError(
+            f"The copy of '{model}' in the cache has no weights, and the hub has none (*.safetensors or "
+            "pytorch_model.bin) or can't be asked now."
+        )
+    return path
+
+
+def _without_weights(folder: Path, places: list[str]) -> list[str]:
+    return [place for place in places if not any(any((folder / place).glob(kind)) for kind in (_WEIGHTS, _PICKLED))]
 
 
 def _converted(source: Path, part: str | None, *, name: str) -> Path:

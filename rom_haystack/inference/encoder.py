@@ -234,9 +234,15 @@ class ROMEncoder:
             Log-odds per pair; minus infinity where the passage has no tokens.
 
         Raises:
+            MissingHeadError: The model does not read, or its reader came without relevance.
             ValueError: There are not as many queries as passages, or the model can't read windows of that length.
         """
         options = options or ReadingOptions()
+        if not self.facts.has_relevance:
+            raise MissingHeadError(
+                "This model's reader finds answers but does not tell how relevant passages are, as it was made from a "
+                "question answering model. Judge passages by another model, such as the bundled one."
+            )
         self._check_pairs(queries, passages, options)
         best = [-math.inf] * len(passages)
         for piece in _pieces(passages):
@@ -244,6 +250,15 @@ class ROMEncoder:
             for owner, output in zip(pairs.owners, outputs, strict=True):
                 best[piece.start + owner] = max(best[piece.start + owner], float(output["relevance_logits"]))
         return best
+
+    def check_embeds(self) -> None:
+        """Check that the model embeds at all.
+
+        Raises:
+            MissingHeadError: It only reads.
+        """
+        if not self.embedding_dim:
+            raise MissingHeadError("This model only reads: it has no head 'retrieval' to embed with.")
 
     def clip_query(self, query: str, max_length: int) -> str:
         """Cut a query after at most `max_length` tokens."""
@@ -326,8 +341,7 @@ class ROMEncoder:
             )
 
     def _check_embedding(self, batch_size: int | None, truncate_dim: int | None) -> None:
-        if not self.embedding_dim:
-            raise MissingHeadError("This model only reads: it has no head 'retrieval' to embed with.")
+        self.check_embeds()
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
         if truncate_dim is not None and not 1 <= truncate_dim <= self.embedding_dim:

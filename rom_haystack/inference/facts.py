@@ -20,11 +20,14 @@ class ModelFacts:
 
     Attributes:
         embedding_dim: Width of the embeddings; 0 for a model that only reads.
-        similarity: `cosine` (unit-length embeddings) or `dot`.
+        similarity: `cosine` (unit-length embeddings), `dot` or `unscaled_cosine`, as the retrieval head has it.
         max_length: Most tokens of one input, special tokens counted.
         pad_token_id: Id of the padding token.
         separator: What stands between title and text of a passage (`title [SEP] text`).
         uses_token_types: Whether the encoder tells query from passage by segment ids.
+        has_null: Whether its reader knows a null position, and so can tell that there is no answer. Here and below,
+            true for a model that does not read, and in exports from before the fact was written.
+        has_relevance: Whether its reader tells how relevant passages are.
     """
 
     embedding_dim: int
@@ -33,6 +36,8 @@ class ModelFacts:
     pad_token_id: int
     separator: str
     uses_token_types: bool
+    has_null: bool = True
+    has_relevance: bool = True
 
 
 def facts_of(model: ROMModel, tokenizer: PreTrainedTokenizerBase) -> ModelFacts:
@@ -41,6 +46,7 @@ def facts_of(model: ROMModel, tokenizer: PreTrainedTokenizerBase) -> ModelFacts:
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     taken = (config.pad_token_id or 0) + 1 if config.model_type in _COUNT_FROM_PADDING else 0
     embeds = "retrieval" in model.heads
+    reading = dict(model.heads).get("reading")
     return ModelFacts(
         embedding_dim=model.retrieval_head.dim if embeds else 0,
         similarity=model.retrieval_head.similarity if embeds else "dot",
@@ -48,6 +54,8 @@ def facts_of(model: ROMModel, tokenizer: PreTrainedTokenizerBase) -> ModelFacts:
         pad_token_id=tokenizer.pad_token_id or 0,
         separator=title_separator(tokenizer),
         uses_token_types=model.uses_token_types,
+        has_null=getattr(reading, "null", "first") == "first",
+        has_relevance=getattr(reading, "has_relevance", True),
     )
 
 

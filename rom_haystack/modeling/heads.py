@@ -79,7 +79,8 @@ class RetrievalHead(Head):
     Args:
         pooling: `mean` over real tokens, or `cls` for the first token.
         projection_dim: Width of a linear projection after pooling; None for no projection.
-        similarity: `cosine` makes unit-length vectors, `dot` leaves their length.
+        similarity: `cosine` makes unit-length vectors, `dot` leaves their length; so does `unscaled_cosine`, for models
+            whose vectors are compared by cosine nevertheless.
     """
 
     def __init__(
@@ -88,8 +89,10 @@ class RetrievalHead(Head):
         super().__init__(**sizes)
         if pooling not in ("mean", "cls"):
             raise CheckpointError(f"Unknown pooling '{pooling}' of the retrieval head; choose 'mean' or 'cls'.")
-        if similarity not in ("cosine", "dot"):
-            raise CheckpointError(f"Unknown similarity '{similarity}' of the retrieval head; choose 'cosine' or 'dot'.")
+        if similarity not in ("cosine", "dot", "unscaled_cosine"):
+            raise CheckpointError(
+                f"Unknown similarity '{similarity}' of the retrieval head; choose 'cosine', 'dot' or 'unscaled_cosine'."
+            )
         self.pooling = pooling
         self.similarity = similarity
         self.dim = projection_dim or self.hidden_size
@@ -130,6 +133,11 @@ class ReadingHead(Head):
         self.null = null
         self.span = nn.Linear(self.hidden_size, 2)
         self.relevance = nn.Linear(self.hidden_size, 1)
+
+    @property
+    def has_relevance(self) -> bool:
+        """Whether relevance tells passages apart: of readers that came without, its weights are nought."""
+        return bool(self.relevance.weight.any())
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor, word_embeddings: Tensor) -> dict[str, Tensor]:
         """Return `start_logits`, `end_logits` and `relevance_logits`."""

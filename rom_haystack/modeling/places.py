@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ FORMAT_VERSION = 1
 #: What tells a folder of exported graphs, which may have no weights beside them.
 FACTS_FILE = "facts.json"
 
-#: Weights of old models on the hub, read by torch's weights-only loader.
-_PICKLED = "*pytorch_model*.bin"
-
 _BUNDLED = Path(__file__).parent.parent / "checkpoints"
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.onnx", "*.onnx.data", "openvino*.xml", "openvino*.bin"]
+#: What is fetched from the hub: first what tells what is there, then, of a ROM checkpoint, what inference reads.
+SETTINGS = ("*.json",)
+_FILES = (*SETTINGS, "*.safetensors", "*.txt", "*.model", "*.onnx", "*.onnx.data", "openvino*.xml", "openvino*.bin")
+_MODELS = ("*.safetensors", "*.onnx", "openvino*.xml")
 
 
 def resolve_checkpoint(
@@ -52,6 +53,8 @@ def locate(
 ) -> Path:
     """Find what a name means, as `resolve_checkpoint` does, whatever it may be: it can be a file, too.
 
+    Of a hub id that is no ROM checkpoint, the settings alone are fetched; `fetch` gets more.
+
     Raises:
         CheckpointError: Nothing of that name can be found.
     """
@@ -68,26 +71,56 @@ def locate(
         return bundled[str(model)]
     if is_there:
         return local.resolve()
-    return _from_hub(str(model), revision, token, _HUB_FILES, local_files_only=local_files_only)
+    folder = fetch(str(model), SETTINGS, revision=revision, token=token, local_files_only=local_files_only)
+    try:
+        _check_config(folder)
+    except CheckpointError:
+        return folder
+    cached = any(any(folder.glob(pattern)) for pattern in _MODELS)
+    return fetch(
+        str(model), _FILES, revision=revision, token=token, local_files_only=local_files_only, or_cached=cached
+    )
 
 
-def with_pickled_weights(
-    folder: Path, model: str, *, revision: str | None = None, token: str | None = None, local_files_only: bool = False
+def fetch(
+    model: str,
+    files: Sequence[str],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    local_files_only: bool = False,
+    or_cached: bool = True,
 ) -> Path:
-    """Return a hub id's folder with `pytorch_model.bin` in it, which is fetched for models of other kinds only.
+    """Get files of a hub id, and return the folder in the cache that holds them.
+
+    Args:
+        model: Hub id.
+        files: Patterns of their names, folders included.
+        revision: As in `resolve_checkpoint`.
+        token: As in `resolve_checkpoint`.
+        local_files_only: As in `resolve_checkpoint`.
+        or_cached: Take what is in the cache where there is anything, without asking the hub.
 
     Raises:
-        CheckpointError: It can't be had.
+        CheckpointError: They can't be had.
     """
-    if any(folder.rglob(_PICKLED)):
-        return folder
-    folder = _from_hub(model, revision, token, [*_HUB_FILES, _PICKLED], local_files_only=local_files_only, cached=False)
-    if not any(folder.rglob(_PICKLED)):  # offline, what is in the cache comes back as it is
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (only hub ids need it)
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
+
+    options: dict[str, Any] = {"revision": revision, "token": token, "allow_patterns": list(files)}
+    try:
+        try:
+            return Path(snapshot_download(model, local_files_only=or_cached or local_files_only, **options))
+        except LocalEntryNotFoundError:
+            if local_files_only or not or_cached:
+                raise
+            return Path(snapshot_download(model, **options))
+    except Exception as error:  # bad ids, missing repositories and lost connections each have their own class
+        bundled = ", ".join(bundled_checkpoints())
         raise CheckpointError(
-            f"The copy of '{model}' in the cache has no weights, and the hub has none (*.safetensors or "
-            "pytorch_model.bin) or can't be asked now."
-        )
-    return folder
+            f"No checkpoint '{model}': not bundled (bundled: {bundled}), no such folder, and not to be had from the "
+            f"hub ({type(error).__name__}: {error})."
+        ) from error
 
 
 def check_folder(folder: Path) -> None:
@@ -98,25 +131,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         CheckpointError: It does not; the message says why and what to do.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} is no ROM checkpoint: it has no config.json.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} can't be read: {error}.") from error
-    model_type = config.get("model_type") if isinstance(config, dict) else None
-    if model_type != MODEL_TYPE:
-        raise CheckpointError(
-            f"{folder} is no ROM checkpoint: its config.json names the model type '{model_type}', not "
-            f"'{MODEL_TYPE}'. ROMModel.from_encoder starts a ROM model from a plain encoder, and `rom convert` makes "
-            "one of a DPR, sentence-transformers or question answering model."
-        )
-    version = config.get("format_version", FORMAT_VERSION)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has checkpoint format version {version}; this version of rom-haystack reads up to "
-            f"{FORMAT_VERSION}. Update rom-haystack."
-        )
+    _check_config(folder)
     if not has_weights(folder) and not (folder / FACTS_FILE).is_file():
         raise CheckpointError(f"{folder} holds no weights (*.safetensors).")
 
@@ -141,29 +156,23 @@ def bundled_checkpoints() -> dict[str, Path]:
     return {path.name: path for path in sorted(_BUNDLED.glob("*")) if path.is_dir()}
 
 
-def _from_hub(
-    model: str,
-    revision: str | None,
-    token: str | None,
-    patterns: list[str],
-    *,
-    local_files_only: bool,
-    cached: bool = True,
-) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (only hub ids need it)
-    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
-
-    options: dict[str, Any] = {"revision": revision, "token": token, "allow_patterns": patterns}
+def _check_config(folder: Path) -> None:
     try:
-        try:
-            return Path(snapshot_download(model, local_files_only=cached or local_files_only, **options))
-        except LocalEntryNotFoundError:
-            if local_files_only or not cached:
-                raise
-            return Path(snapshot_download(model, **options))
-    except Exception as error:  # bad ids, missing repositories and lost connections each have their own class
-        bundled = ", ".join(bundled_checkpoints())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is no ROM checkpoint: it has no config.json.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} can't be read: {error}.") from error
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type != MODEL_TYPE:
         raise CheckpointError(
-            f"No checkpoint '{model}': not bundled (bundled: {bundled}), no such folder, and not to be had from the "
-            f"hub ({type(error).__name__}: {error})."
-        ) from error
+            f"{folder} is no ROM checkpoint: its config.json names the model type '{model_type}', not "
+            f"'{MODEL_TYPE}'. ROMModel.from_encoder starts a ROM model from a plain encoder, and `rom convert` makes "
+            "one of a DPR, sentence-transformers or question answering model."
+        )
+    version = config.get("format_version", FORMAT_VERSION)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has checkpoint format version {version}; this version of rom-haystack reads up to "
+            f"{FORMAT_VERSION}. Update rom-haystack."
+        )

@@ -97,7 +97,7 @@ def test_a_retriever_and_a_reader_on_one_encoder(squad_reader, tmp_path):
     result = convert(retriever, "--reader", squad_reader, "--output", tmp_path / "both", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["heads"] == {
-        "retrieval": {"pooling": "mean", "similarity": "cosine"},
+        "retrieval": {"pooling": "mean", "similarity": "unscaled_cosine"},
         "reading": {},
     }
     assert rom("info", tmp_path / "both", "--json").exit_code == 0

@@ -133,6 +133,23 @@ class TestReader:
         assert answers
         assert all(answer.logit < 0 for answer in answers)
 
+    def test_the_no_answer_is_warned_of_once(self, dpr_reader, caplog):
+        readers = [
+            ROMExtractiveReader(model=dpr_reader, device=CPU, backend=backend, no_answer=wanted)
+            for backend, wanted in (("torch", True), ("onnx", True), ("torch", False))
+        ]
+        warned = []
+        for reader in readers:
+            caplog.clear()
+            reader.warm_up()
+            reader.warm_up()
+            warned.append(sum("Set no_answer=False" in message for message in caplog.messages))
+            reader.close()
+        assert warned == [1, 1, 0]
+
+    def test_it_orders_documents(self, dpr_reader):
+        assert encoder_of(dpr_reader).facts.has_relevance
+
     def test_as_graphs(self, dpr_reader):
         options = ReadingOptions(max_seq_length=100, stride=10)
         pair = ["Where does it flow?"], ["The Nile flows north. Its delta lies in Egypt."]

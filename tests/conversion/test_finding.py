@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ from haystack.components.retrievers import InMemoryEmbeddingRetriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice, Secret
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from transformers import DPRQuestionEncoder
 
+from rom_haystack import check_store_similarity
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMTextEmbedder
 from rom_haystack.inference import converted
 from rom_haystack.inference.announcing import preparation
@@ -112,6 +115,11 @@ class TestOnce:
         assert conversions == [str(folder)]
         assert sorted(path.suffix for path in found.parent.iterdir()) == ["", ".lock"]
 
+    def test_a_check_of_a_store_converts_too(self, folder, conversions):
+        for _ in range(2):
+            assert check_store_similarity(InMemoryDocumentStore(), str(folder)).fits
+        assert conversions == [str(folder)]
+
     def test_what_has_changed_is_converted_anew(self, folder, conversions):
         found = find_checkpoint(folder)
         os.utime(folder / "model.safetensors", (1, 1))
@@ -193,28 +201,80 @@ class TestHub:
         torch.save(model.state_dict(), cached / "pytorch_model.bin")
         assert (find_checkpoint("someone/dpr", local_files_only=True) / "model.safetensors").is_file()
 
-    def test_weights_of_old_are_fetched_for_models_of_other_kinds_only(self, cached, tiny_checkpoint, monkeypatch):
-        (cached / "model.safetensors").unlink()
-        asked, fetched = [], []
+    @pytest.fixture
+    def hub(self, tmp_path, monkeypatch):
+        """A hub with one model's files, which are empty unless they have content: returns what is fetched of it."""
 
-        def download(name, *, local_files_only, allow_patterns, **options):
-            asked.append((name, local_files_only, "*pytorch_model*.bin" in allow_patterns, options["token"]))
-            if not local_files_only:
-                for file in fetched:
-                    (cached / file).touch()
-            return str({"someone/dpr": cached, "someone/rom": tiny_checkpoint}[name])
+        def make(files) -> list[str]:
+            cache, fetched = tmp_path / "snapshot", []
 
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-        with pytest.raises(CheckpointError, match="has no weights"):
-            find_source("someone/dpr", local_files_only=True)
-        assert [local for _, local, *_ in asked] == [True, True]
-        asked.clear()
-        fetched.append("pytorch_model.bin")
-        assert find_source("someone/dpr", token="secret") == cached
-        assert asked == [("someone/dpr", True, False, "secret"), ("someone/dpr", False, True, "secret")]
-        asked.clear()
-        find_source("someone/rom")
-        assert [pickled for *_, pickled, _ in asked] == [False]
+            def download(name, *, local_files_only=False, allow_patterns, **options):
+                assert options == {"revision": None, "token": "secret"}
+                if not local_files_only:
+                    for file in filter_repo_objects(files, allow_patterns=allow_patterns):
+                        if not (cache / file).exists():
+                            fetched.append(file)
+                            (cache / file).parent.mkdir(parents=True, exist_ok=True)
+                            (cache / file).write_text(files[file], encoding="utf-8")
+                if not cache.is_dir():
+                    raise LocalEntryNotFoundError("not cached")
+                return str(cache)
+
+            monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+            return fetched
+
+        return make
+
+    def find(self):
+        find_source("someone/model", token="secret")
+
+    def test_fetched_is_what_a_conversion_reads(self, hub):
+        files = {
+            "README.md": "",
+            "config.json": '{"model_type": "bert", "architectures": ["BertModel"]}',
+            "modules.json": modules(Transformer="", Pooling="1_Pooling", Dense="2_Dense"),
+            "1_Pooling/config.json": "{}",
+            "2_Dense/config.json": "{}",
+            "2_Dense/pytorch_model.bin": "",
+            "model.safetensors": "",
+            "onnx/model.onnx": "",
+            "onnx/model.safetensors": "",
+            "openvino/openvino_model.bin": "",
+            "openvino/openvino_model.xml": "",
+            "pytorch_model.bin": "",
+            "tokenizer.json": "{}",
+            "vocab.txt": "",
+        }
+        fetched = hub(files)
+        self.find()
+        unread = {name for name in files if name.startswith(("README", "onnx/", "openvino/", "pytorch_model"))}
+        assert sorted(fetched) == sorted(files.keys() - unread)
+        self.find()
+        assert len(fetched) == len(files.keys() - unread)
+
+    @pytest.mark.parametrize("place", ["", "0_Transformer"])
+    def test_weights_of_old_where_there_are_no_others(self, hub, place):
+        below = f"{place}/" if place else ""
+        files = {"modules.json": modules(Transformer=place, Pooling="1_Pooling"), f"{below}config.json": "{}"}
+        files |= {f"{below}pytorch_model.bin": "", "checkpoint-5/pytorch_model.bin": ""}
+        fetched = hub(files)
+        self.find()
+        assert fetched == list(files)[:-1]
+
+    def test_weights_of_old_are_for_models_of_other_kinds_only(self, hub):
+        fetched = hub({"config.json": '{"model_type": "rom"}', "model.safetensors": "", "pytorch_model.bin": ""})
+        self.find()
+        assert fetched == ["config.json", "model.safetensors"]
+
+    def test_of_unknown_models_nothing_but_the_settings(self, hub):
+        fetched = hub({"config.json": '{"architectures": ["LlamaForCausalLM"]}', "model.safetensors": ""})
+        self.find()
+        assert fetched == ["config.json"]
+
+    def test_no_weights_at_all(self, hub):
+        hub({"config.json": '{"model_type": "dpr"}', "tf_model.h5": ""})
+        with pytest.raises(CheckpointError, match="copy of 'someone/model' in the cache has no weights, and the hub"):
+            self.find()
 
     def test_what_the_cache_has_not(self, cached):
         (cached / "model.safetensors").unlink()
@@ -234,6 +294,11 @@ class TestHub:
         monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
         with pytest.raises(CheckpointError, match="No checkpoint 'nobody/nothing': not bundled"):
             find_checkpoint("nobody/nothing")
+
+
+def modules(**paths) -> str:
+    """The modules.json of a sentence-transformers model: where each module lies."""
+    return json.dumps([{"path": path, "type": f"sentence_transformers.models.{kind}"} for kind, path in paths.items()])
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from haystack import Document
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.utils import ComponentDevice
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
+from rom_haystack.components import ROMExtractiveReader, ROMRanker, ROMTextEmbedder
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel
 from rom_haystack.modeling.conversion.convert import combine, convert
 from rom_haystack.modeling.conversion.parts import Converted
 from rom_haystack.modeling.conversion.readers import convert_reader
 from rom_haystack.modeling.conversion.writing import write_checkpoint
+from rom_haystack.modeling.errors import MissingHeadError
 
+CPU = ComponentDevice.from_str("cpu")
 PAIR = "Where does it flow?", "The Nile flows north. Its delta lies in Egypt."
 
 
@@ -85,6 +91,30 @@ def _tripled(model, inputs):
     return {"start_logits": start, "end_logits": end}
 
 
+class TestWhatItCanNot:
+    """A reader without relevance and without embeddings says so, rather than ranking or advising nonsense."""
+
+    @pytest.mark.parametrize("backend", ["torch", "onnx"])
+    def test_order_documents(self, squad_reader, backend):
+        ranker = ROMRanker(model=squad_reader, device=CPU, backend=backend)
+        with pytest.raises(MissingHeadError, match="does not tell how relevant passages are"):
+            ranker.run(PAIR[0], [Document(content=PAIR[1])])
+        ranker.close()
+
+    def test_embed(self, squad_reader, caplog):
+        embedder = ROMTextEmbedder(model=str(squad_reader), device=CPU)
+        with pytest.raises(MissingHeadError, match="only reads: it has no head 'retrieval'"):
+            embedder.check_store(InMemoryDocumentStore(embedding_similarity_function="cosine"))
+        assert "Create the store with" not in caplog.text
+        embedder.close()
+
+    def test_but_it_knows_when_there_is_no_answer(self, squad_reader, caplog):
+        reader = ROMExtractiveReader(model=squad_reader, device=CPU)
+        reader.warm_up()
+        assert "no_answer" not in caplog.text
+        reader.close()
+
+
 class TestCombined:
     @pytest.fixture
     def reader(self, squad_reader):
@@ -135,6 +165,9 @@ def test_training_starts_from_a_converted_checkpoint(squad_reader, tmp_path):
         assert torch.equal(
             getattr(model.heads["reading"], name).weight, getattr(reader.model.heads["reading"], name).weight
         )
+    assert [ROMEncoder.from_model(one, reader.tokenizer).facts.has_relevance for one in (reader.model, model)] == [0, 0]
+    torch.nn.init.ones_(model.heads["reading"].relevance.weight)  # as training may
+    assert ROMEncoder.from_model(model, reader.tokenizer).facts.has_relevance
     state = reader.model.encoder.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.encoder.state_dict().items())
     model.save_pretrained(tmp_path / "saved")

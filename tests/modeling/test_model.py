@@ -81,10 +81,12 @@ def test_mean_and_cls_pooling_equal_their_definition(family):
 def test_only_cosine_embeddings_have_unit_length(family):
     batch = tokens(family.tokenizer, "Who flew to the moon?", "Comets")
     cosine = run(build(family.config, {"retrieval": {}}), batch, "retrieval")["embedding"]
-    dot = run(build(family.config, {"retrieval": {"similarity": "dot"}}), batch, "retrieval")["embedding"]
     torch.testing.assert_close(cosine.norm(dim=-1), torch.ones(2))
-    assert (dot.norm(dim=-1) - 1).abs().min() > 0.05
-    torch.testing.assert_close(cosine, nn.functional.normalize(dot, dim=-1))
+    for similarity in ("dot", "unscaled_cosine"):
+        heads = {"retrieval": {"similarity": similarity}}
+        unscaled = run(build(family.config, heads), batch, "retrieval")["embedding"]
+        assert (unscaled.norm(dim=-1) - 1).abs().min() > 0.05
+        torch.testing.assert_close(cosine, nn.functional.normalize(unscaled, dim=-1))
 
 
 def test_padding_changes_nothing(family):
@@ -201,7 +203,8 @@ def test_unknown_head_in_forward(tiny_model):
         ({"summary": {}}, "Unknown head 'summary'. Known heads: masked_lm, reading, retrieval"),
         ({"retrieval": {"poling": "cls"}}, r"Head 'retrieval' does not take the options \{'poling': 'cls'\}"),
         ({"retrieval": {"pooling": "max"}}, "Unknown pooling 'max'.*'mean' or 'cls'"),
-        ({"retrieval": {"similarity": "l2"}}, "Unknown similarity 'l2'.*'cosine' or 'dot'"),
+        ({"reading": {"null": "last"}}, "Unknown null 'last'.*'first' or 'none'"),
+        ({"retrieval": {"similarity": "l2"}}, "Unknown similarity 'l2'.*'cosine', 'dot' or"),
     ],
 )
 def test_heads_that_do_not_exist(family, heads, message):

@@ -142,7 +142,25 @@ class TestHub:
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
         assert resolve_checkpoint("someone/rom", revision="v2", token="secret") == tiny_checkpoint
-        assert asked == [("someone/rom", True, "v2", "secret"), ("someone/rom", False, "v2", "secret")]
+        once = [("someone/rom", True, "v2", "secret"), ("someone/rom", False, "v2", "secret")]
+        assert asked == 2 * once  # its settings, then the rest
+
+    @pytest.mark.parametrize("weights", [True, False])
+    def test_an_interrupted_download_goes_on(self, tiny_checkpoint, tmp_path, monkeypatch, weights):
+        shutil.copy(tiny_checkpoint / "config.json", tmp_path)
+        if weights:
+            shutil.copy(tiny_checkpoint / "model.safetensors", tmp_path)
+        asked = []
+
+        def download(name, *, local_files_only=False, **options):
+            asked.append(local_files_only)
+            if not local_files_only:
+                shutil.copy(tiny_checkpoint / "model.safetensors", tmp_path)
+            return str(tmp_path)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        assert resolve_checkpoint("someone/rom") == tmp_path
+        assert asked == [True, weights]
 
     def test_downloads_weights_and_graphs_but_no_pickles(self, tiny_checkpoint, monkeypatch):
         patterns = []
@@ -157,6 +175,18 @@ class TestHub:
         wanted += ["model.onnx", "model-int8.onnx.data", "openvino.xml", "openvino.bin", "openvino-int8.bin"]
         unwanted = ["pytorch_model.bin", "training_args.bin", "optimizer.pt", "model.pkl", "rng_state.pth", "model.h5"]
         assert list(filter_repo_objects(wanted + unwanted, allow_patterns=patterns)) == wanted
+
+    def test_another_model_is_refused_by_its_settings(self, tmp_path, monkeypatch):
+        (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+        patterns = []
+
+        def download(name, *, allow_patterns, **options):
+            patterns.append(allow_patterns)
+            return str(tmp_path)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        assert "names the model type 'bert'" in error_of("someone/bert")
+        assert patterns == [["*.json"]]
 
 
 def test_the_names_in_a_config_are_the_models_own(tmp_path):

@@ -104,8 +104,10 @@ def load_facts(folder: Path) -> ModelFacts:
         )
     facts = record["facts"]
     kinds = {"str": str, "int": int, "bool": bool}
-    expected = {field.name: kinds[str(field.type)] for field in dataclasses.fields(ModelFacts)}
-    if not isinstance(facts, dict) or {name: type(value) for name, value in facts.items()} != expected:
+    fields = dataclasses.fields(ModelFacts)
+    expected = {field.name: kinds[str(field.type)] for field in fields}
+    later = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    if not isinstance(facts, dict) or {name: type(value) for name, value in (later | facts).items()} != expected:
         raise _damaged(folder / FACTS_FILE, f"its facts are {facts}")
     return ModelFacts(**facts)
 

@@ -20,6 +20,7 @@ _PROBE = 16  # tokens
 
 NOTES = (
     "The reader had no passage relevance: it is 0 for every passage, so answers rank by their spans alone.",
+    "`ROMRanker` can't order documents by it, and says so.",
     "`passage_score_weight=0.0` gives the reader's own log-odds against the null position; the default halves them.",
     "They compare across passages only if the reader was trained with unanswerable questions (SQuAD 2.0).",
 )

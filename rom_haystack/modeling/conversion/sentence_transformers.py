@@ -36,8 +36,8 @@ _LEGACY_POOLINGS = {
 def convert_sentence_transformers(folder: Path, *, tokenizer: Path | None = None) -> Converted:
     """Convert a folder with `modules.json`.
 
-    A model that ends in unit length, or that is compared by cosine, gets similarity `cosine`; one that is compared by
-    inner product gets `dot`.
+    A model that ends in unit length gets similarity `cosine`. Others keep their length: one that says that it is
+    compared by inner product gets `dot`, any other `unscaled_cosine`, as cosine is sentence-transformers' default.
 
     Args:
         folder: As `SentenceTransformer.save` wrote it.
@@ -54,8 +54,11 @@ def convert_sentence_transformers(folder: Path, *, tokenizer: Path | None = None
         weights = _projection(dense)
         options["projection_dim"] = weights["projection.weight"].shape[0]
     settings = _settings(folder / "config_sentence_transformers.json")
-    inner_product = settings.get("similarity_fn_name") in ("dot", "dot_product")
-    options["similarity"] = "dot" if inner_product and "Normalize" not in modules else "cosine"
+    if "Normalize" in modules:
+        options["similarity"] = "cosine"
+    else:
+        inner_product = settings.get("similarity_fn_name") in ("dot", "dot_product")
+        options["similarity"] = "dot" if inner_product else "unscaled_cosine"
     try:
         config = AutoConfig.from_pretrained(encoder_folder, local_files_only=True, trust_remote_code=False)
         pooler = without_pooler(config)
@@ -68,7 +71,7 @@ def convert_sentence_transformers(folder: Path, *, tokenizer: Path | None = None
         put_together(config, encoder.state_dict(), heads, source=str(folder)),
         load_tokenizer(tokenizer or encoder_folder, lower_case=bool(text.get("do_lower_case"))),
         "sentence-transformers model",
-        tuple(_notes(settings, text)),
+        tuple(_notes(settings, text, similarity=options["similarity"])),
     )
 
 
@@ -123,9 +126,16 @@ def _settings(path: Path) -> dict[str, Any]:
     return found or {}
 
 
-def _notes(settings: dict[str, Any], text: dict[str, Any]) -> Iterator[str]:
+def _notes(settings: dict[str, Any], text: dict[str, Any], *, similarity: str) -> Iterator[str]:
     prompts = {name: prompt for name, prompt in (settings.get("prompts") or {}).items() if prompt}
     for name, prompt in prompts.items():
         yield f'Its prompt "{name}" is no part of the checkpoint: set `prefix={prompt!r}`.'
     if length := text.get("max_seq_length"):
         yield f"It cut texts after {length} tokens: set `max_seq_length={length}` to embed long texts as it did."
+    if similarity == "unscaled_cosine":
+        yield "Its embeddings differ in length: set the document store to cosine, or `normalize_embeddings=True`."
+        if not settings.get("similarity_fn_name"):
+            yield (
+                "It does not say how they are compared. If it was trained for inner product, set the document store to "
+                'that, and "similarity" in config.json to "dot".'
+            )

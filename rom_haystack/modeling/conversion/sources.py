@@ -41,6 +41,16 @@ def recognise(path: Path) -> Kind | None:
     return "reader" if architecture(config).endswith(_READER) else None
 
 
+def weight_places(folder: Path) -> list[str]:
+    """Return where in the folder of a recognised model weights lie: `""`, or `"2_Dense/"`, say."""
+    modules = read_json(folder / "modules.json")
+    if recognise(folder) != "sentence-transformers" or not isinstance(modules, list):
+        return [""]
+    entries = [entry for entry in modules if isinstance(entry, dict)]
+    paths = [str(e.get("path", "")) for e in entries if str(e.get("type")).endswith((".Transformer", ".Dense"))]
+    return [f"{path}/" if path else "" for path in paths]
+
+
 def architecture(config: dict[str, Any]) -> str:
     """Return the class of the model that a config.json describes; nothing if it doesn't say."""
     names = config.get("architectures")

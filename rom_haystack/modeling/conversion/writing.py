@@ -87,7 +87,8 @@ def write_sentence_transformers(
         _write_json(place / "modules.json", listed)
         text = {"max_seq_length": min(_MAX_LENGTH, max_length), "do_lower_case": False}
         _write_json(place / "sentence_bert_config.json", text)
-        _write_json(place / "config_sentence_transformers.json", {"similarity_fn_name": head.similarity})
+        compared_by = "dot" if head.similarity == "dot" else "cosine"
+        _write_json(place / "config_sentence_transformers.json", {"similarity_fn_name": compared_by})
         (place / "README.md").write_text(_retriever_card(source, tokenizer.sep_token), encoding="utf-8")
 
     _write_whole(folder, write)

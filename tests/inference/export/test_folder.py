@@ -126,6 +126,21 @@ class TestFacts:
         with pytest.raises(CheckpointError, match=r"facts.json can't be read"):
             load_facts(export)
 
+    def test_facts_of_earlier_exports_lack_what_came_later(self, export):
+        record = json.loads((export / "facts.json").read_text())
+        for name in ("has_null", "has_relevance"):
+            del record["facts"][name]
+        (export / "facts.json").write_text(json.dumps(record))
+        assert load_facts(export) == FACTS
+
+    @pytest.mark.parametrize("change", [{"has_null": 1}, {"has_humour": True}])
+    def test_later_facts_are_checked_too(self, export, change):
+        record = json.loads((export / "facts.json").read_text())
+        record["facts"] |= change
+        (export / "facts.json").write_text(json.dumps(record))
+        with pytest.raises(CheckpointError, match=r"facts.json can't be read"):
+            load_facts(export)
+
     def test_facts_of_a_wrong_type_are_an_error(self, export):
         record = json.loads((export / "facts.json").read_text())
         record["facts"]["max_length"] = "512"
