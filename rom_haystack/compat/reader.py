@@ -221,8 +221,7 @@ class FARMReader(_Reader):
         batch_size: Most windows per forward pass.
         use_gpu: With False, run on the CPU in any case.
         devices: Where to run: the first counts. None for the machine's default.
-        no_ans_boost: Added to the raw score of "there is no answer here". Raw scores are means of start and end: half
-            of 1.x's, which were sums.
+        no_ans_boost: Added to the raw score of "there is no answer here".
         return_no_answer: Let that compete with the answers, as one with an empty `answer`.
         top_k: Most answers.
         top_k_per_candidate: Most answers per document.
