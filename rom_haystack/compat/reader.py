@@ -331,7 +331,7 @@ class FARMReader(_Reader):
         """Train the model on a SQuAD file, save it, and use it from now on.
 
         Args:
-            data_dir: Folder of the file, or of JSON lines.
+            data_dir: Folder of the file.
             train_filename: SQuAD's JSON; also DPR's, or a folder of JSON lines.
             dev_filename: Without effect; so are all others of which it is said.
             test_filename: Without effect.

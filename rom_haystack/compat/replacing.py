@@ -1,6 +1,5 @@
 """Folders that are written whole, beside the place they take in the end."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +13,15 @@ def replacing(target: Path) -> Iterator[Path]:
     Whether `target` may go is for the caller to check.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    half = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        half.chmod(0o755)  # as other folders: mkdtemp's is its owner's alone
-        yield half
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+        new, old = Path(folder, "new"), Path(folder, "old")
+        new.mkdir()
+        yield new
         if target.exists():
-            shutil.rmtree(target)
-        half.replace(target)
-    except BaseException:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
+            target.replace(old)
+        try:
+            new.replace(target)
+        except OSError:
+            if old.exists():
+                old.replace(target)
+            raise

@@ -219,6 +219,21 @@ class TestSaveAndLoad:
             retriever.save(tmp_path)
         assert sorted(tmp_path.rglob("*")) == before
 
+    def test_a_copy_that_can_not_take_its_place_leaves_what_was_there(self, retriever, tmp_path, monkeypatch):
+        retriever.save(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        replace = Path.replace
+
+        def fail(path, target):
+            if path.name == "new":
+                raise OSError("no right")
+            return replace(path, target)
+
+        monkeypatch.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="no right"):
+            retriever.save(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
     def test_only_the_model_is_copied(self, tiny_checkpoint, tmp_path):
         folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "mine"))
         (folder / "thesis.txt").write_text("mine")
