@@ -16,7 +16,7 @@ PACKAGE = ROOT / "rom_haystack"
 BELOW: dict[str, tuple[str, ...]] = {
     "answers": (),
     "caches": (),
-    "compat": ("modeling", "inference", "components", "document_stores", "files", "metrics", "pipelines"),
+    "compat": ("modeling", "inference", "components", "document_stores", "files", "metrics", "pipelines", "questions"),
     "fusion": (),
     "metrics": (),
     "modeling": (),

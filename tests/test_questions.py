@@ -7,12 +7,13 @@ import json
 
 import pytest
 
-from rom_haystack.questions import read_questions
+from rom_haystack.questions import Question, read_questions, read_squad
 
 EXPECTED = [("Who stayed in orbit?", ("Collins", "Michael Collins")), ("Wann? 🚀", ("1969",))]
 ROWS = [
     {"question": "Who stayed in orbit?", "answers": [{"text": "Collins", "start": 3}, {"text": "Michael Collins"}]},
     {"question": "Unanswerable?", "answers": []},
+    {"question": "Impossible?", "answers": ["Armstrong"], "is_impossible": True},
     {"question": "Wann? 🚀", "answers": ["1969", "1969", " "]},
 ]
 SQUAD = {"version": "1.1", "data": [{"title": "Moon", "paragraphs": [{"context": "…", "qas": ROWS}]}]}
@@ -23,10 +24,12 @@ SQUAD = {"version": "1.1", "data": [{"title": "Moon", "paragraphs": [{"context":
     ["\n\n".join(map(json.dumps, ROWS)) + "\n", json.dumps(ROWS, indent=1), json.dumps(SQUAD)],
     ids=["lines", "list", "squad"],
 )
-@pytest.mark.parametrize("packed", [False, True])
-def test_every_form_is_read(tmp_path, text, packed):
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_every_form_is_read(tmp_path, text, packed, encoding):
     file = tmp_path / "questions"
-    file.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    data = text.encode(encoding)
+    file.write_bytes(gzip.compress(data) if packed else data)
     assert read_questions(file) == EXPECTED
 
 
@@ -48,6 +51,7 @@ def test_a_single_line_is_a_question(tmp_path):
         (b'[{"question": "Who?", "answers": [1]}]', "question 1: not an object"),
         (b'{"data": [{"title": "none"}]}', "question 1: not an object"),
         (b"3", "question 1: not an object"),
+        (b"[" * 10**6, "line 1: not an object .*recursion"),
         (b"\xff\xfe\x00", "not a text file in UTF-8"),
         (gzip.compress(b"[]")[:12], "damaged"),
         (gzip.compress(b"[]")[:10] + b"\xff" * 9, "damaged"),
@@ -63,3 +67,53 @@ def test_other_files_are_refused_by_name(tmp_path, data, message):
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_questions(tmp_path / "none")
+
+
+class TestSquad:
+    CONTEXT = "Marie Curie found radium in 1898."
+    ROWS = (
+        {
+            "id": "1",
+            "question": "Who found radium?",
+            "answers": [{"text": "Marie Curie", "answer_start": 0}, {"text": "Curie", "answer_start": 6}],
+        },
+        {"question": "Who found gold?", "is_impossible": True, "answers": [{"text": "1898", "answer_start": 28}]},
+        {"question": "Who found silver?"},
+    )
+
+    @staticmethod
+    def of(rows, context=CONTEXT) -> bytes:
+        return json.dumps({"data": [{"paragraphs": [{"context": context, "qas": rows}]}]}).encode()
+
+    @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte order mark"])
+    def test_questions_come_with_paragraphs_and_places(self, tmp_path, mark, packed):
+        data = mark + self.of(self.ROWS)
+        (tmp_path / "dev.json").write_bytes(gzip.compress(data) if packed else data)
+        assert read_squad(tmp_path / "dev.json") == [
+            Question("Who found radium?", self.CONTEXT, ("Marie Curie", "Curie"), ((0, 11), (6, 11))),
+            Question("Who found gold?", self.CONTEXT, (), ()),
+            Question("Who found silver?", self.CONTEXT, (), ()),
+        ]
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"", "not JSON"),
+            (b"[" * 10**6, "not JSON"),
+            (b"[]", "question 1: no question of SQuAD's form"),
+            (b"{}", "question 1: no question of SQuAD's form"),
+            (b'{"data": [{}]}', "question 1: no question of SQuAD's form"),
+            (b'{"data": [{"paragraphs": 3}]}', "question 1: no question of SQuAD's form"),
+            (b'{"data": []}', "no question there"),
+            (of(ROWS, context=None), "question 1: no question of SQuAD's form"),
+            (of([*ROWS, "Who?"]), "question 4: not an object"),
+            (of([{"question": "Who?", "answers": ["1898"]}]), "question 1: an answer without"),
+            (of([{"question": "Who?", "answers": [{"text": "1", "answer_start": None}]}]), "1: an answer without"),
+            (b"\xff\xfe\x00", "not a text file in UTF-8"),
+        ],
+    )
+    def test_other_files_are_refused_by_name(self, tmp_path, data, message):
+        (tmp_path / "dev.json").write_bytes(data)
+        with pytest.raises(ValueError, match=rf"dev\.json.*{message}"):
+            read_squad(tmp_path / "dev.json")

@@ -14,20 +14,24 @@ import haystack
 from haystack.document_stores.errors import DocumentStoreError
 
 from rom_haystack.compat.arguments import Unused, warn_of_unused, warn_once
+from rom_haystack.compat.replacing import replacing
 from rom_haystack.compat.stores import DocumentStore
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.document_stores.filters import Condition, to_sql
 from rom_haystack.document_stores.migration import copy_documents
+from rom_haystack.document_stores.settings import DATABASE, prepare_folder, strangers
 from rom_haystack.document_stores.synchronous import release
 
-_DEFAULT_URL = "sqlite:///faiss_document_store.db"
 _SQLITE = "sqlite://"
+#: Where 1.x's database lay by default.
+_DEFAULT_FILE = "faiss_document_store.db"
+_DEFAULT_URL = f"{_SQLITE}/{_DEFAULT_FILE}"
+_UNREADABLE = "Its documents can't be read from it: write them anew, and call update_embeddings."
 #: URLs of databases that vanish with their store.
 _PASSING = (_DEFAULT_URL, _SQLITE, f"{_SQLITE}/", f"{_SQLITE}/:memory:")
 _DATABASE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 #: Components per embedding of an index whose first documents come without: the bundled checkpoint's.
 _LIKELY_DIM = 384
-_NEW = ".new"
 _UNUSED = {
     "faiss_index": Unused(None, "Write documents that have embeddings, or call update_embeddings."),
     "embedding_field": Unused("embedding", "Embeddings are in the documents' attribute `embedding`."),
@@ -91,7 +95,7 @@ class FAISSDocumentStore(DocumentStore):
         validate_index_sync: Without effect.
 
     Raises:
-        ValueError: A value is out of range, or what `save` wrote is not there.
+        ValueError: A value is out of range, what `save` wrote is not there, or `sql_url` names a file of Haystack 1.x.
     """
 
     _folder: Path | None
@@ -147,11 +151,14 @@ class FAISSDocumentStore(DocumentStore):
 
         Raises:
             DocumentStoreError: The folder holds something else, or its store is open in this process.
+            ValueError: The file is another one than of parameters.
         """
-        target = Path(index_path).expanduser().absolute()
-        if self._folder is None or target != self._folder:
-            self._copy_to(target)
+        target = Path(index_path).expanduser().resolve()
         config = _config_path(target, config_path)
+        if config.exists():
+            _read_parameters(config)
+        if self._folder is None or target != self._folder.resolve():
+            self._copy_to(target)
         parameters = {name: getattr(self, name) for name in _SAVED}
         config.write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
 
@@ -228,14 +235,12 @@ class FAISSDocumentStore(DocumentStore):
     def _move(self, index: str, old: SQLiteFAISSDocumentStore, dim: int) -> SQLiteFAISSDocumentStore:
         """Move an index's documents, without embeddings, into a store for embeddings of another length."""
         place = self._place() / _folder_name(index, dim)
-        half = place.with_name(place.name + _NEW)
-        shutil.rmtree(half, ignore_errors=True)
-        new = self._make(half, dim)
-        for batch in old.iter_documents(return_embedding=False):
-            new.write_documents(batch)
-        new.close()
-        self._close(index)
-        half.replace(place)
+        prepare_folder(place, read_only=False)  # refuses a folder with files of someone else
+        with replacing(place) as half:
+            with self._make(half, dim) as new:
+                for batch in old.iter_documents(return_embedding=False):
+                    new.write_documents(batch)
+            self._close(index)
         shutil.rmtree(old.path)
         backend = self._backends[index] = self._make(place, dim)
         return backend
@@ -256,16 +261,12 @@ class FAISSDocumentStore(DocumentStore):
 
     def _copy_to(self, target: Path) -> None:
         _check_replaceable(target)
-        half = target.with_name(target.name + _NEW)
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        for index in _folders(self._place()):
-            source = self._backend(index)
-            if source is not None:
-                with self._make(half / _folder_name(index, source.embedding_dim), source.embedding_dim) as copy:
-                    copy_documents(source, copy)
-        shutil.rmtree(target, ignore_errors=True)
-        half.replace(target)
+        with replacing(target) as half:
+            for index in _folders(self._place()):
+                source = self._backend(index)
+                if source is not None:
+                    with self._make(half / _folder_name(index, source.embedding_dim), source.embedding_dim) as copy:
+                        copy_documents(source, copy)
 
     # What the base class asks for
 
@@ -289,10 +290,12 @@ def folder_of(sql_url: str) -> Path | None:
     """Find the folder that 1.x's database URL means; None for one that goes with the store.
 
     Raises:
-        ValueError: It is the URL of another kind of database.
+        ValueError: It is the URL of another kind of database, or of a file that Haystack 1.x wrote.
     """
     url = sql_url.partition("?")[0]
     if url in _PASSING:
+        if url == _DEFAULT_URL and Path(_DEFAULT_FILE).is_file():
+            warn_once("FAISSDocumentStore", "sql_url", f"The database {_DEFAULT_FILE}", _UNREADABLE)
         return None
     if not url.startswith(f"{_SQLITE}/"):
         raise ValueError(
@@ -300,6 +303,11 @@ def folder_of(sql_url: str) -> Path | None:
             "means the folder path/to/name. For a database server take that database's store for Haystack 3."
         )
     path = Path(url.removeprefix(f"{_SQLITE}/")).expanduser()
+    if path.is_file():
+        raise ValueError(
+            f"sql_url is {sql_url!r}, and {path} is a file, such as Haystack 1.x's database. {_UNREADABLE} For that, "
+            "name another path, or move the file away."
+        )
     return (path.with_suffix("") if path.suffix in _DATABASE_SUFFIXES else path).absolute()
 
 
@@ -312,7 +320,7 @@ def _folders(store: Path) -> dict[str, list[tuple[Path, int]]]:
     found: dict[str, list[tuple[Path, int]]] = {}
     for path in sorted(store.glob("*.*")):
         name, _, dim = path.name.rpartition(".")
-        if dim.isdecimal() and path.is_dir():
+        if dim.isdecimal() and (path / DATABASE).is_file():
             found.setdefault(unquote(name), []).append((path, int(dim)))
     return found
 
@@ -330,7 +338,7 @@ def _check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     ours = {path for folders in _folders(target).values() for path, _ in folders} if target.is_dir() else set()
-    if not target.is_dir() or set(target.iterdir()) - ours:
+    if not target.is_dir() or set(target.iterdir()) - ours or any(map(strangers, ours)):
         raise DocumentStoreError(f"{target} is there already, and is no saved store. Choose another path.")
     for path in ours:
         release(path)
@@ -343,17 +351,25 @@ def _config_path(index_path: Path, config_path: str | Path | None) -> Path:
 def _saved_parameters(index_path: Path, config_path: str | Path | None) -> dict[str, Any]:
     folder = index_path.expanduser()
     if folder.is_file():
-        raise ValueError(
-            f"{index_path} is a file, such as Haystack 1.x saved. Its documents can't be read from it: write them to a "
-            "new store, call update_embeddings, and save that."
-        )
-    config = _config_path(folder, config_path)
+        raise ValueError(f"{index_path} is a file, such as Haystack 1.x saved. {_UNREADABLE} Then save that store.")
+    parameters = _read_parameters(_config_path(folder, config_path))
+    if not folder.is_dir():
+        raise ValueError(f"There is no saved store in {index_path}. Give the path that save was given.")
+    return parameters
+
+
+def _read_parameters(config: Path) -> dict[str, Any]:
+    """Read a file of parameters, as this store or Haystack 1.x wrote it.
+
+    Raises:
+        ValueError: It can't be read, or is another file.
+    """
     try:
         parameters = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"The parameters of the saved store can't be read from {config}: {error}.") from error
-    if not folder.is_dir():
-        raise ValueError(f"There is no saved store in {index_path}. Give the path that save was given.")
+    if not isinstance(parameters, dict) or not parameters.keys() & set(_SAVED):
+        raise ValueError(f"{config} is there and holds no parameters of a saved store. Name another file.")
     return {name: parameters[name] for name in _SAVED if name in parameters}
 
 

@@ -10,17 +10,21 @@ from haystack import ExtractedAnswer
 
 from rom_haystack.compat.arguments import Unused, device_of, token_of, warn_of_unused, warn_once
 from rom_haystack.compat.documents import Answer, Document, Span, as_documents, to_haystack
-from rom_haystack.compat.models import copy_model
-from rom_haystack.compat.squad import evaluate, read_squad
+from rom_haystack.compat.models import checkpoint_of, copy_model, passage_score_weight
+from rom_haystack.compat.squad import evaluate
 from rom_haystack.components import ROMExtractiveReader
 from rom_haystack.components._queries import check_top_k
 from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
+from rom_haystack.questions import read_squad
 
 #: More answers than there ever are: they are cut only after the no-answer has its place among them.
 _ALL = 1_000_000
 #: Probabilities of 0 and 1 have no log-odds.
 _LEAST = 1e-12
+#: Tokens of a query with the special tokens around it: of usual length, and of the longest.
+_USUAL_QUERY = 16
+_LONGEST_QUERY = 68
 
 _FARM_UNUSED = {
     "top_k_per_sample": Unused(1, "Windows of a document are ranked together: set top_k_per_candidate."),
@@ -63,6 +67,7 @@ class _Reader:
     use_confidence_scores: bool = True
     confidence_threshold: float | None = None
     no_ans_boost: float = 0.0
+    _weighed: ROMExtractiveReader | None = None
 
     def predict(self, query: str, documents: Sequence[Document], top_k: int | None = None) -> dict[str, Any]:
         """Find answers to a query in documents.
@@ -149,6 +154,9 @@ class _Reader:
     def _found(
         self, queries: list[str], documents: Sequence[Any], batch_size: int | None = None
     ) -> list[list[ExtractedAnswer]]:
+        if self._weighed is not self.reader:
+            self.reader.passage_score_weight = passage_score_weight(checkpoint_of(self.reader))
+            self._weighed = self.reader
         groups = [[to_haystack(document) for document in as_documents(group)] for group in documents]
         found: list[list[ExtractedAnswer]] = self.reader.run_batch(
             queries, groups, top_k=_ALL, no_answer=False, max_batch_size=batch_size
@@ -194,7 +202,9 @@ class _Reader:
 class FARMReader(_Reader):
     """1.x's `FARMReader`, on `ROMExtractiveReader`.
 
-    A score is the probability that the span answers the query, of one scale for all documents and the no-answer.
+    A score is the probability that the span answers the query, of one scale for all documents and the no-answer. How
+    much the relevance of a passage counts in it is as in the model: DPR's readers rank by it first, models for
+    question answering have none.
 
     ```python
     from rom_haystack.compat import Document, FARMReader
@@ -218,7 +228,8 @@ class FARMReader(_Reader):
         top_k_per_sample: Without effect; so are `num_processes`, `progress_bar`, `proxies` and `force_download`.
         num_processes: Without effect.
         max_seq_len: Tokens per window, query included; longer documents are read in several windows.
-        doc_stride: Tokens that neighbouring windows share.
+        doc_stride: Tokens from the start of a window to that of the next, as in 1.x; exact for a query of 13 tokens,
+            fewer for longer ones, which leave less room. Less than 53 counts as 53.
         progress_bar: Without effect.
         duplicate_filtering: -1 keeps answers that overlap in one document; otherwise only the best of them stays. How
             far apart they may lie beyond that has no effect.
@@ -271,13 +282,14 @@ class FARMReader(_Reader):
         self.no_ans_boost = no_ans_boost
         self.use_confidence_scores = use_confidence_scores
         self.confidence_threshold = confidence_threshold
+        self.doc_stride = doc_stride
         self._options: dict[str, Any] = {
             "revision": model_version,
             "device": device_of(owner, use_gpu, devices),
             "token": token_of(use_auth_token),
             "local_files_only": local_files_only,
             "max_seq_length": max_seq_len,
-            "stride": doc_stride,
+            "stride": _shared_tokens(max_seq_len, doc_stride),
             "max_batch_size": batch_size,
             "answers_per_seq": top_k_per_candidate,
             "overlap_threshold": None if duplicate_filtering < 0 else 0.01,
@@ -316,11 +328,11 @@ class FARMReader(_Reader):
         grad_acc_steps: int = 1,
         early_stopping: Any = None,
     ) -> None:
-        """Train the model on SQuAD files, save it, and use it from now on.
+        """Train the model on a SQuAD file, save it, and use it from now on.
 
         Args:
-            data_dir: Folder of the files.
-            train_filename: SQuAD's JSON.
+            data_dir: Folder of the file.
+            train_filename: SQuAD's JSON; also DPR's, or a folder of JSON lines.
             dev_filename: Without effect; so are all others of which it is said.
             test_filename: Without effect.
             use_gpu: Without effect.
@@ -344,14 +356,17 @@ class FARMReader(_Reader):
             early_stopping: Without effect.
 
         Raises:
-            ValueError: The training file is no SQuAD file.
+            CheckpointError: The model can't be found.
+            ImportError: There is no checkout with the training module.
+            RuntimeError: Training failed, for a mistake in the file or a value out of range: the message says why.
+            ValueError: `save_dir` holds something else.
         """
         from rom_haystack.compat.training import train_reader  # noqa: PLC0415 (only training needs it)
 
         warn_of_unused(f"{type(self).__name__}.train", _TRAIN_UNUSED, {**locals(), "devices": devices or None})
-        steps = n_epochs * math.ceil(len(read_squad(Path(data_dir) / train_filename)) / batch_size)
+        length = self._options["max_seq_length"] if max_seq_len is None else max_seq_len
         trained = train_reader(
-            self.model_name_or_path,
+            checkpoint_of(self.reader),
             Path(save_dir or f"../../saved_models/{Path(self.model_name_or_path).name}").expanduser(),
             data_dir=Path(data_dir),
             train_filename=train_filename,
@@ -359,9 +374,9 @@ class FARMReader(_Reader):
             epochs=n_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
-            max_length=self._options["max_seq_length"] if max_seq_len is None else max_seq_len,
-            stride=self._options["stride"],
-            warmup_steps=round(warmup_proportion * steps),
+            max_length=length,
+            stride=_shared_tokens(length, self.doc_stride),
+            warmup_ratio=warmup_proportion,
         )
         self.close()
         self._use(str(trained))
@@ -387,6 +402,7 @@ class FARMReader(_Reader):
             `Total_text_answer` and `Total_no_answer`, how many there are. NaN where there is none.
 
         Raises:
+            OSError: The file can't be read.
             ValueError: The file is no SQuAD file.
         """
         given = {"device": device, "calibrate_conf_scores": calibrate_conf_scores}
@@ -403,10 +419,7 @@ class FARMReader(_Reader):
             CheckpointError: The model can't be found.
             ValueError: The folder holds something else.
         """
-        options = {name: self._options[name] for name in ("revision", "local_files_only")}
-        token = self._options["token"]
-        token = None if token is None else token.resolve_value()
-        copy_model(self.model_name_or_path, Path(directory), token=token, **options)
+        copy_model(checkpoint_of(self.reader), Path(directory))
 
     @classmethod
     def load(cls, directory: str | Path, **arguments: Any) -> Self:
@@ -470,3 +483,14 @@ class TransformersReader(_Reader):
             answers_per_seq=top_k_per_candidate,
             context_window_size=2 * context_window_size,
         )
+
+
+def _shared_tokens(max_seq_len: int, doc_stride: int) -> int:
+    """Turn 1.x's step from window to window into the number of tokens that neighbours share.
+
+    Raises:
+        ValueError: There is no step.
+    """
+    if doc_stride < 1:
+        raise ValueError(f"doc_stride is {doc_stride}; windows must be at least 1 token apart.")
+    return max(0, min(max_seq_len - _USUAL_QUERY - doc_stride, max_seq_len - _LONGEST_QUERY - 1))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rom_haystack.compat.arguments import HEADERS, Unused, device_of, token_of, warn_of_unused
 from rom_haystack.compat.documents import Document, title_of
-from rom_haystack.compat.models import copy_model, same_model
+from rom_haystack.compat.models import check_replaceable, checkpoint_of, copy_model, same_model
 from rom_haystack.compat.stores import DocumentStore, filters_for_each
 from rom_haystack.components import ROMDocumentEmbedder, ROMTextEmbedder
 from rom_haystack.components._queries import check_queries
@@ -291,6 +291,12 @@ class DensePassageRetriever:
             checkpoint_every: Without effect.
             checkpoints_to_keep: Without effect.
             early_stopping: Without effect.
+
+        Raises:
+            CheckpointError: The model can't be found.
+            ImportError: There is no checkout with the training module.
+            RuntimeError: Training failed, for a mistake in the file or a value out of range: the message says why.
+            ValueError: `save_dir` holds something else.
         """
         from rom_haystack.compat.training import train_retriever  # noqa: PLC0415 (only training needs it)
 
@@ -303,8 +309,9 @@ class DensePassageRetriever:
                 model=self.query_embedding_model,
             )
         folder = Path(save_dir).expanduser()
+        check_replaceable(folder / passage_encoder_save_dir)  # rather now than after hours
         trained = train_retriever(
-            self.query_embedding_model,
+            checkpoint_of(self._queries),
             folder / query_encoder_save_dir,
             data_dir=Path(data_dir),
             train_filename=train_filename,
@@ -320,7 +327,7 @@ class DensePassageRetriever:
             warmup_steps=num_warmup_steps,
             weight_decay=weight_decay,
         )
-        copy_model(str(trained), folder / passage_encoder_save_dir)
+        copy_model(trained, folder / passage_encoder_save_dir)
         self.close()
         self._use(str(trained), str(trained))
 
@@ -339,13 +346,10 @@ class DensePassageRetriever:
 
         Raises:
             CheckpointError: A model can't be found.
+            ValueError: A folder holds something else.
         """
-        token = None if self._token is None else self._token.resolve_value()
-        for model, name in (
-            (self.query_embedding_model, query_encoder_dir),
-            (self.passage_embedding_model, passage_encoder_dir),
-        ):
-            copy_model(model, Path(save_dir) / name, revision=self.model_version, token=token)
+        copy_model(checkpoint_of(self._queries), Path(save_dir) / query_encoder_dir)
+        copy_model(checkpoint_of(self._passages), Path(save_dir) / passage_encoder_dir)
 
     @classmethod
     def load(

@@ -1,56 +1,11 @@
-"""Files of SQuAD's form, and a reader's figures on them."""
+"""A reader's figures on SQuAD's questions."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from rom_haystack.compat.documents import Answer
 from rom_haystack.metrics import exact_match, f1
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question on a paragraph.
-
-    Attributes:
-        query: The question.
-        context: The paragraph.
-        answers: Right answers; none where the paragraph has none.
-        spans: Where they stand: first character, and the one after the last.
-    """
-
-    query: str
-    context: str
-    answers: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
-
-
-def read_squad(path: Path) -> list[Question]:
-    """Read a file of SQuAD's form, 1.1 or 2.0.
-
-    Raises:
-        ValueError: It can't be read, is of another form, or has no question.
-    """
-    try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-        questions = [
-            _question(paragraph["context"], question)
-            for article in articles
-            for paragraph in article["paragraphs"]
-            for question in paragraph["qas"]
-        ]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} can't be read: {error}.") from error
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no SQuAD file, a JSON object whose 'data' has 'paragraphs' with 'context' and 'qas': "
-            f"{type(error).__name__} {error}."
-        ) from error
-    if not questions:
-        raise ValueError(f"{path} has no question in it.")
-    return questions
+from rom_haystack.questions import Question
 
 
 def evaluate(questions: Sequence[Question], found: Sequence[Sequence[Answer]], top_n: int) -> dict[str, float]:
@@ -81,17 +36,6 @@ def evaluate(questions: Sequence[Question], found: Sequence[Sequence[Answer]], t
     figures["top_n_EM_text_answer"] = _percent([_best(exact_match, question, answers) for question, answers in text])
     figures["top_n_f1_text_answer"] = _percent([_best(f1, question, answers) for question, answers in text])
     return figures
-
-
-def _question(context: str, question: dict[str, object]) -> Question:
-    given = question.get("answers")
-    answers = [] if question.get("is_impossible") or not isinstance(given, list) else given
-    return Question(
-        query=str(question["question"]),
-        context=context,
-        answers=tuple(answer["text"] for answer in answers),
-        spans=tuple((answer["answer_start"], answer["answer_start"] + len(answer["text"])) for answer in answers),
-    )
 
 
 def _best(metric: Callable[[str, Sequence[str]], float], question: Question, answers: Sequence[Answer]) -> float:

@@ -17,7 +17,8 @@ from typing import IO, Any
 import yaml
 from haystack import logging
 
-from rom_haystack.modeling.places import FACTS_FILE, bundled_checkpoints
+from rom_haystack.compat.models import is_checkpoint
+from rom_haystack.modeling.places import FACTS_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _LAST_LINES = 20
 
 
 def train_retriever(
-    model: str,
+    model: Path,
     output: Path,
     *,
     data_dir: Path,
@@ -54,7 +55,7 @@ def train_retriever(
     already. A reading head stays as it is, above an encoder that has moved.
 
     Args:
-        model: ROM checkpoint (folder or bundled name), whose heads and weights go on, or any Hugging Face encoder.
+        model: Folder of a ROM checkpoint, whose heads and weights go on.
         output: Folder of the trained checkpoint; earlier files of the same names are replaced at the end. An
             interrupted run is continued.
         data_dir: Folder of the training file.
@@ -96,7 +97,7 @@ def train_retriever(
 
 
 def train_reader(
-    model: str,
+    model: Path,
     output: Path,
     *,
     data_dir: Path,
@@ -107,7 +108,7 @@ def train_reader(
     learning_rate: float = 1e-5,
     max_length: int = 256,
     stride: int = 128,
-    warmup_steps: int | None = None,
+    warmup_ratio: float = 0.06,
     seed: int = 13,
 ) -> Path:
     """Train a model to read answers, from a SQuAD file (or a DPR file, or a folder of JSON lines).
@@ -126,7 +127,7 @@ def train_reader(
         learning_rate: The greatest one.
         max_length: Tokens per question and passage; longer passages are cut into windows.
         stride: Tokens that neighbouring windows share.
-        warmup_steps: As in `train_retriever`.
+        warmup_ratio: Share of the steps until the learning rate is reached.
         seed: As in `train_retriever`.
 
     Returns:
@@ -139,11 +140,11 @@ def train_reader(
     """
     options = {"batch_size": batch_size, "max_length": max_length, "stride": stride}
     recipe = _recipe(model, train_filename, dev_filename, {"reading": options}, epochs, learning_rate, seed)
-    return _train({**recipe, "warmup_steps": warmup_steps}, output, data_dir)
+    return _train({**recipe, "warmup_ratio": warmup_ratio}, output, data_dir)
 
 
 def _recipe(
-    model: str,
+    model: Path,
     train_filename: str,
     dev_filename: str | None,
     tasks: dict[str, Any],
@@ -153,10 +154,8 @@ def _recipe(
 ) -> dict[str, Any]:
     if dev_filename is not None:
         _warn("dev_filename", dev_filename, "Training watches no development set: measure the trained model on it.")
-    local = str(model) not in bundled_checkpoints() and Path(model).expanduser().is_dir()
     return {
-        "name": f"{Path(model).name}-{'-'.join(tasks)}",
-        "encoder": str(Path(model).expanduser().resolve()) if local else str(model),
+        "encoder": str(model.expanduser().resolve()),
         "data": train_filename,
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -169,16 +168,20 @@ def _recipe(
 def _train(recipe: dict[str, Any], output: Path, data_dir: Path) -> Path:
     root = _training_root()
     output = Path(output).expanduser().resolve()
-    if output.is_file() or (output / FACTS_FILE).is_file():
+    taken = (output / "config.json").exists() and not is_checkpoint(output)
+    if output.is_file() or taken or (output / FACTS_FILE).is_file():
         raise ValueError(
-            f"{output} is a file or holds exported graphs of a model; name another folder for the trained one."
+            f"{output} is a file, or holds another config.json or exported graphs of a model. Name another folder for "
+            "the trained one."
         )
     run = output / RUN_FOLDER
     run.mkdir(parents=True, exist_ok=True)
     path = run / "recipe.yaml"
+    recipe = {"name": output.name, **recipe}
     path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
     arguments = [str(path), "--data", str(Path(data_dir).expanduser().resolve()), "--output", str(run)]
-    code, last_lines = _run([sys.executable, "-m", "training", "train", *arguments], root)
+    # -P, or a training.py in the user's working folder would be run
+    code, last_lines = _run([sys.executable, "-P", "-m", "training", "train", *arguments], root)
     if code != 0:
         raise RuntimeError(
             f"Training ended with exit code {code}. Its checkpoints are in {run}: calling again continues from the "

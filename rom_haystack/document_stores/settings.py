@@ -48,6 +48,11 @@ def repaired_siblings(folder: Path) -> list[Path]:
     return sorted(path for path in folder.parent.glob("*") if name.fullmatch(path.name))
 
 
+def strangers(folder: Path) -> list[str]:
+    """Name what lies in a folder and is no file of a store."""
+    return [path.name for path in folder.iterdir() if not _OUR_FILE.fullmatch(path.name) or path.is_dir()]
+
+
 def prepare_folder(folder: Path, *, read_only: bool) -> None:
     """Check that a folder is a store or may become one, and make it where there is none.
 
@@ -65,12 +70,10 @@ def prepare_folder(folder: Path, *, read_only: bool) -> None:
         return
     if read_only:
         raise DocumentStoreError(f"There is no store in {folder}. Check the path, or open it without read_only=True.")
-    strangers = (
-        [path.name for path in folder.iterdir() if not _OUR_FILE.fullmatch(path.name)] if folder.exists() else []
-    )
-    if strangers:
+    others = strangers(folder) if folder.exists() else []
+    if others:
         raise DocumentStoreError(
-            f"{folder} holds other files ({strangers[0]}, …) and no store. Choose an empty or a new folder."
+            f"{folder} holds other files ({others[0]}, …) and no store. Choose an empty or a new folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

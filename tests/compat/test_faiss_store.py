@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_other_databases_are_refused(url):
         make(sql_url=url)
 
 
+def test_a_database_of_1_x_is_not_passed_over(workplace, warnings_of):
+    Path("old.db").write_bytes(b"SQLite format 3")
+    with pytest.raises(ValueError, match=r"old\.db is a file, such as Haystack 1\.x's .* write them anew"):
+        make(sql_url="sqlite:///old.db")
+    assert warnings_of() == []
+    Path("faiss_document_store.db").write_bytes(b"SQLite format 3")
+    make()
+    assert "faiss_document_store.db has no effect" in warnings_of()[0]
+
+
 def test_making_a_store_touches_no_file(workplace):
     store = make(sql_url="sqlite:///my.db")
     assert store.get_document_count() == 0
@@ -84,6 +95,21 @@ def test_what_was_written_is_there_when_the_folder_is_opened_again(workplace, di
     assert again.get_document_count(index="second") == 1
     assert [path.name for path in workplace.iterdir()] == ["my"]
     assert sorted(path.name for path in (workplace / "my").iterdir()) == ["document.6", "second.384"]
+
+
+def test_folders_of_others_are_left_alone(workplace, dicts, counted):
+    store = make(sql_url="sqlite:///my.db")
+    store.write_documents(dicts)
+    store.update_embeddings(counted())
+    for name in ("document.6", "document.6.new"):
+        Path("my", name).mkdir()
+        Path("my", name, "precious.txt").write_text("mine")
+    with pytest.raises(DocumentStoreError, match=r"precious\.txt"):
+        store.update_embeddings(counted(6))
+    shutil.rmtree(Path("my", "document.6"))
+    store.update_embeddings(counted(6))
+    assert store.get_embedding_count() == 3
+    assert Path("my", "document.6.new", "precious.txt").read_text() == "mine"
 
 
 def test_embeddings_of_another_length_need_all_of_them_anew(workplace, dicts, counted):
@@ -147,16 +173,41 @@ class TestSaveAndLoad:
             store.save("saved")
         assert loaded.get_document_count() == 3
 
-    @pytest.mark.parametrize("name", ["file", "folder"])
-    def test_other_things_are_not_replaced(self, workplace, dicts, name):
-        Path("file").write_text("mine")
-        Path("folder").mkdir()
-        Path("folder", "mine.txt").write_text("mine")
+    @pytest.mark.parametrize(
+        "files",
+        [
+            ["backups"],
+            ["backups/mine.txt"],
+            ["backups/2024.1/mine.txt"],
+            ["backups/2024.1/documents.sqlite", "backups/2024.1/mine.txt"],
+            ["backups/2024.1/documents.sqlite", "backups/2024.2/mine.txt"],
+        ],
+        ids="-".join,
+    )
+    def test_other_things_are_not_replaced(self, workplace, dicts, files):
+        for name in files:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_text("mine")
         store = make()
         store.write_documents(dicts)
         with pytest.raises(DocumentStoreError, match="no saved store"):
-            store.save(name)
-        assert Path("file").read_text() == Path("folder", "mine.txt").read_text() == "mine"
+            store.save("backups")
+        assert [Path(name).read_text() for name in files] == ["mine"] * len(files)
+        assert not Path("backups.json").exists()
+
+    def test_what_lies_beside_is_left_alone(self, workplace, dicts):
+        Path("saved.new").mkdir()
+        Path("saved.new", "mine.txt").write_text("mine")
+        store = make()
+        store.write_documents(dicts)
+        store.save("saved")
+        assert Path("saved.new", "mine.txt").read_text() == "mine"
+        for text in ("[]", '{"mine": 1}', "mine"):
+            Path("other.json").write_text(text)
+            with pytest.raises(ValueError, match=r"other\.json"):
+                store.save("other")
+            assert Path("other.json").read_text() == text
+        assert sorted(path.name for path in workplace.iterdir()) == ["other.json", "saved", "saved.json", "saved.new"]
 
     def test_errors_name_the_file(self, workplace):
         Path("old.faiss").write_bytes(b"IxFI")

@@ -11,8 +11,9 @@ from typing import ClassVar
 import pytest
 
 from rom_haystack.compat import Answer, Document, FARMReader, Span, TransformersReader
-from rom_haystack.compat.squad import Question, evaluate, read_squad
+from rom_haystack.compat.squad import evaluate
 from rom_haystack.modeling import CheckpointError
+from rom_haystack.questions import read_squad
 
 QUERY = "Who found radium?"
 
@@ -203,21 +204,6 @@ class TestSquad:
         (tmp_path / "dev.json").write_text(json.dumps(self.DATA))
         return tmp_path / "dev.json"
 
-    def test_reading(self, file):
-        context = "Marie Curie found radium in 1898."
-        assert read_squad(file) == [
-            Question(QUERY, context, ("Marie Curie", "Curie"), ((0, 11), (6, 11))),
-            Question("Who found gold?", context, (), ()),
-        ]
-
-    @pytest.mark.parametrize(
-        "text", ["", "[]", "{}", '{"data": [{}]}', '{"data": []}', '{"data": [{"paragraphs": 3}]}']
-    )
-    def test_other_files_are_named(self, tmp_path, text):
-        (tmp_path / "dev.json").write_text(text)
-        with pytest.raises(ValueError, match=r"dev\.json"):
-            read_squad(tmp_path / "dev.json")
-
     def test_figures(self, file):
         questions = read_squad(file)
 
@@ -281,11 +267,12 @@ class TestSquad:
             batch_size=1,
             save_dir=str(tmp_path / "mine"),
             max_seq_len=max_seq_len,
+            warmup_proportion=0.3,
             use_gpu=True,
         )
         assert calls == [
             (
-                str(tiny_checkpoint),
+                tiny_checkpoint,
                 tmp_path / "mine",
                 {
                     "data_dir": file.parent,
@@ -295,14 +282,34 @@ class TestSquad:
                     "batch_size": 1,
                     "learning_rate": 1e-5,
                     "max_length": max_seq_len or 256,
-                    "stride": 128,
-                    "warmup_steps": 2,
+                    "stride": 112 if max_seq_len is None else 0,
+                    "warmup_ratio": 0.3,
                 },
             )
         ]
         assert reader.model_name_or_path == str(tmp_path / "mine")
         assert reader.predict(QUERY, [Document("Marie Curie")])["answers"]
         assert [text.partition(" has")[0] for text in warnings_of()] == ["FARMReader.train: use_gpu=True"]
+
+
+@pytest.mark.parametrize("doc_stride", [53, 70])
+def test_doc_stride_is_the_step_from_window_to_window(make, doc_stride):
+    reader = make(max_seq_len=100, doc_stride=doc_stride)
+    pairs = reader.reader._warm_encoder().tokenizer.pairs(
+        ["the " * 13], ["the " * 300], max_seq_length=100, stride=reader.reader.stride, max_query_length=64
+    )
+    starts = [int(window.offsets[window.may_start][0, 0]) // len("the ") for window in pairs.windows]
+    assert starts[:4] == [0, doc_stride, 2 * doc_stride, 3 * doc_stride]
+
+
+@pytest.mark.parametrize(("length", "step", "shared"), [(256, 128, 112), (256, 200, 40), (128, 128, 0), (256, 1, 187)])
+def test_the_tokens_that_windows_share(length, step, shared):
+    assert FARMReader("rom-minilm-l6", max_seq_len=length, doc_stride=step).reader.stride == shared
+
+
+def test_windows_without_step():
+    with pytest.raises(ValueError, match="doc_stride is 0"):
+        FARMReader("rom-minilm-l6", doc_stride=0)
 
 
 def test_save_and_load(reader, documents, tmp_path, alike):

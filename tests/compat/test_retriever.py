@@ -12,8 +12,9 @@ from haystack import Document as HaystackDocument
 from haystack.document_stores.in_memory import InMemoryDocumentStore as HaystackStore
 from haystack.utils import Secret
 
-from rom_haystack.compat import BM25Retriever, DensePassageRetriever, Document
+from rom_haystack.compat import BM25Retriever, DensePassageRetriever, Document, models
 from rom_haystack.compat.arguments import device_of, token_of
+from rom_haystack.compat.models import copy_model
 from rom_haystack.components import ROMDocumentEmbedder
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, ROMConfig, ROMModel
 
@@ -176,12 +177,69 @@ class TestSaveAndLoad:
         pair.close()
         loaded.close()
 
-    def test_other_folders_are_left_alone(self, retriever, tmp_path):
-        (tmp_path / "query_encoder").mkdir()
-        (tmp_path / "query_encoder" / "thesis.txt").write_text("mine")
-        with pytest.raises(ValueError, match="holds no model"):
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"thesis.txt": "mine"},
+            {"config.json": "{}"},
+            {"config.json": "{}", "thesis.txt": "mine"},
+            {"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "mine"},
+            {"config.json": '{"model_type": "rom"}', "thesis.txt": "mine"},
+            {"config.json": '{"model_type": "rom"}', "notes/thesis.txt": "mine"},
+        ],
+        ids=" ".join,
+    )
+    def test_other_folders_are_left_alone(self, retriever, tmp_path, files):
+        for name, text in files.items():
+            file = tmp_path / "dpr" / "query_encoder" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        with pytest.raises(ValueError, match="query_encoder is there already"):
+            retriever.save(tmp_path / "dpr")
+        assert {name: (tmp_path / "dpr" / "query_encoder" / name).read_text() for name in files} == files
+        assert [path.name for path in (tmp_path / "dpr").iterdir()] == ["query_encoder"]
+
+    def test_folders_beside_are_left_alone(self, retriever, tmp_path):
+        for _ in range(2):
+            (tmp_path / "query_encoder.new").mkdir(exist_ok=True)
+            (tmp_path / "query_encoder.new" / "thesis.txt").write_text("mine")
             retriever.save(tmp_path)
-        assert (tmp_path / "query_encoder" / "thesis.txt").read_text() == "mine"
+            assert (tmp_path / "query_encoder.new" / "thesis.txt").read_text() == "mine"
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def test_an_interrupted_copy_leaves_what_was_there(self, retriever, tmp_path, monkeypatch):
+        retriever.save(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+
+        def fail(*_args):
+            raise OSError("disk full")
+
+        monkeypatch.setattr(models.shutil, "copy2", fail)
+        with pytest.raises(OSError, match="disk full"):
+            retriever.save(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_copy_that_can_not_take_its_place_leaves_what_was_there(self, retriever, tmp_path, monkeypatch):
+        retriever.save(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        replace = Path.replace
+
+        def fail(path, target):
+            if path.name == "new":
+                raise OSError("no right")
+            return replace(path, target)
+
+        monkeypatch.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="no right"):
+            retriever.save(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_only_the_model_is_copied(self, tiny_checkpoint, tmp_path):
+        folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "mine"))
+        (folder / "thesis.txt").write_text("mine")
+        copy_model(folder, tmp_path / "copy")
+        copied = {path.name for path in (tmp_path / "copy").iterdir()}
+        assert copied == {path.name for path in tiny_checkpoint.iterdir()}
 
     def test_what_is_not_there_is_named(self, tmp_path):
         with pytest.raises(ValueError, match="query_encoder"):
@@ -205,7 +263,7 @@ class TestTrain:
 
     def test_arguments_arrive_and_the_model_is_taken(self, retriever, calls, tmp_path, warnings_of):
         before = retriever.embed_queries(["a"])
-        start = retriever.query_embedding_model
+        start = Path(retriever.query_embedding_model)
         retriever.train(
             data_dir="data",
             train_filename="train.json",
@@ -252,6 +310,13 @@ class TestTrain:
         pair.train("data", "train.json", save_dir=tmp_path / "saved")
         assert pair.query_embedding_model == pair.passage_embedding_model
         assert any("one encoder" in text for text in warnings_of())
+
+    def test_a_place_that_is_taken_is_told_before(self, calls, retriever, tmp_path):
+        (tmp_path / "passage_encoder").mkdir()
+        (tmp_path / "passage_encoder" / "thesis.txt").write_text("mine")
+        with pytest.raises(ValueError, match=r"holds thesis\.txt"):
+            retriever.train("data", "train.json", save_dir=tmp_path)
+        assert not calls
 
 
 class TestArguments:
