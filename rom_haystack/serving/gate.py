@@ -58,6 +58,8 @@ class Gate:
                 f"The request has {found} bytes, and the limit is {self.max_body_size:,}. Send fewer or shorter "
                 "messages, or let the server be started with a larger --max-body-size.",
             )
+        elif not _is_utf8(body):
+            refusal = error_response(422, "The request is not valid UTF-8; send JSON in UTF-8.")
         elif _depth(body) > MAX_DEPTH:
             refusal = error_response(
                 422, f"The request is nested more than {MAX_DEPTH} levels deep; send a flatter one."
@@ -112,6 +114,17 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+def _is_utf8(body: bytes | bytearray) -> bool:
+    """Tell whether a body is what is checked here; of JSON, Python would also read UTF-16, UTF-32 and surrogates."""
+    if b"\0" in body:  # in no JSON, but between the letters of those two
+        return False
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _has_half_character(body: bytes | bytearray) -> bool:

@@ -41,7 +41,7 @@ class QuestionService:
     def warm_up(self) -> None:
         """Load the model and read once, so that the first question waits for nothing."""
         self.qa.warm_up()
-        self.ask("Is all that answers a question there?")
+        self.qa.run(query="Is all that answers a question there?")
         device = ComponentDevice.resolve_device(self.library.device).to_torch_str()
         choice = known_choice(EncoderSpec.create(self.library.model, device=device))
         self.backend = choice.name if choice else "torch-float32"  # what is taken where no choice can be kept

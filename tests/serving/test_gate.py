@@ -111,6 +111,25 @@ async def test_half_characters_are_refused_wherever_they_are(client, text):
     assert "half of a surrogate pair" in response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"question": "\xed\xa0\x80 who"}',
+        b'"\xff"',
+        b'"\xc3',
+        r'{"question": "\ud800"}'.encode("utf-16-le"),
+        r'{"question": "\ud800"}'.encode("utf-16"),
+        r'{"question": "\ud800"}'.encode("utf-32-be"),
+        ('{"\u2200": ' + "[" * 110 + "]" * 110 + "}").encode("utf-16-le"),
+    ],
+)
+async def test_what_is_not_utf_8_is_refused(client, body):
+    """Python's JSON reads it all the same, but the other checks can't."""
+    response = await client.post("/a", content=body)
+    assert response.status_code == 422
+    assert response.json()["detail"] == "The request is not valid UTF-8; send JSON in UTF-8."
+
+
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', r'"\ud800'])
 async def test_whole_characters_pass_and_no_json_is_left_to_the_application(client, text):
     assert (await client.post("/a", content=text.encode())).text == text

@@ -70,6 +70,13 @@ def test_it_is_ready_once_it_is_warm(service, tiny_checkpoint):
     }
 
 
+def test_it_warms_up_whatever_may_be_asked(shared):
+    service = QuestionService(shared.library, Limits(max_question_length=1))
+    service.warm_up()
+    assert service.health()["ready"]
+    service.close()
+
+
 def test_it_follows_the_index(service, tmp_path, tiny_checkpoint):
     service.warm_up()
     docs = tmp_path / "docs"
