@@ -12,6 +12,7 @@ from rom_haystack.cli.app import DEFAULT_MODEL, EPILOG, JsonOption, ModelOption,
 from rom_haystack.cli.documents import (
     SAMPLE_CORPUS,
     IndexOption,
+    KeywordWeightOption,
     open_library,
     report_fields,
     require_passages,
@@ -48,6 +49,7 @@ def serve(
     passages: Annotated[
         int, typer.Option("--passages", min=1, max=MAX_PASSAGES, help="Most passages to read, unless a request says.")
     ] = 10,
+    keyword_weight: KeywordWeightOption = None,
     max_question_length: Annotated[
         int, typer.Option("--max-question-length", min=1, help="Most characters of a question.")
     ] = MAX_QUESTION_LENGTH,
@@ -76,7 +78,7 @@ def serve(
             from rom_haystack.serving.app import mcp_app, rest_app  # noqa: PLC0415
             from rom_haystack.serving.service import QuestionService  # noqa: PLC0415
 
-        service = QuestionService(library, Limits(top_k, passages, max_question_length))
+        service = QuestionService(library, Limits(top_k, passages, max_question_length), keyword_weight)
         stack.callback(service.close)
         service.warm_up()
         hosts = known_names(rest)

@@ -34,7 +34,7 @@ def tune_hybrid(
 ) -> None:
     """Fit how keyword and dense search are weighted, in a folder's index or in a pipeline of any store.
 
-    Prints plain numbers: `--keyword-weight` of `rom ask`, or `join_mode` and `weights` of ROMHybridRetriever.
+    Prints plain numbers: `--keyword-weight` of `rom ask` and `rom serve`, or `join_mode` and `weights` of ROMHybridRetriever.
     """
     with mistakes_explained(as_json), preparation_announced():
         if (docs is None) == (pipeline is None):
@@ -110,6 +110,6 @@ def _show(fit: "FusionFit", asked: int, *, folder: bool) -> None:
     output.print(table)
     output.print(f"{asked} questions, {fit.questions} of them with an answer among the documents found.")
     if folder:
-        output.print(f"For rom ask: --keyword-weight {fit.weights[0]}")
+        output.print(f"For rom ask and rom serve: --keyword-weight {fit.weights[0]}")
     else:
         output.print(f"For ROMHybridRetriever: join_mode={fit.join_mode!r}, weights={fit.weights}")

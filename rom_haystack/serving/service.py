@@ -14,7 +14,6 @@ from rom_haystack.folders import LibraryError
 from rom_haystack.inference import EncoderSpec
 from rom_haystack.inference.selection import known_choice
 from rom_haystack.library import Library
-from rom_haystack.pipelines import ROMExtractiveQA
 from rom_haystack.serving.limits import InvalidRequestError, Limits, UnavailableError
 
 #: Questions that are read at a time; others wait. They share the engine, which batches what is asked together.
@@ -29,12 +28,13 @@ class QuestionService:
     Args:
         library: The library. It stays the caller's to close, after this.
         limits: What may be asked.
+        keyword_weight: Share of the keyword search in finding passages, as in `Library.qa`.
     """
 
-    def __init__(self, library: Library, limits: Limits) -> None:
+    def __init__(self, library: Library, limits: Limits, keyword_weight: float | None = None) -> None:
         self.library = library
         self.limits = limits
-        self.qa: Any = ROMExtractiveQA(library.store, model=library.model, device=library.device)
+        self.qa: Any = library.qa(keyword_weight)
         self.backend: str | None = None
         self._threads = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="rom-question")
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from rom_haystack.cli import MISTAKE, NOTHING_INDEXED, app
 from rom_haystack.serving.server import Servers
+from rom_haystack.serving.service import QuestionService
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +88,22 @@ class TestReady:
         assert (report["ready"], report["passages"], report["mcp_url"]) == (True, 1, None)
         assert report["index"]["added"] == ["owl.txt"]
         assert report["index"]["folder"] == str(tmp_path)
+
+    def test_the_keyword_weight_reaches_the_search(self, serve, monkeypatch):
+        weights = []
+        warm_up = QuestionService.warm_up
+
+        def noted(service):
+            weights.append(service.qa.pipeline.get_component("retriever").weights)
+            warm_up(service)
+
+        monkeypatch.setattr(QuestionService, "warm_up", noted)
+        assert serve().exit_code == serve("--keyword-weight", 0.25).exit_code == 0
+        assert weights == [None, [0.25, 0.75]]
+        assert serve("--keyword-weight", 1.5).exit_code == MISTAKE
+
+    def test_a_short_limit_of_questions_hinders_nothing(self, serve):
+        assert serve("--max-question-length", 1).exit_code == 0
 
     def test_who_opens_it_to_others_is_warned(self, serve):
         result = serve("--host", "0.0.0.0", "--no-mcp")
