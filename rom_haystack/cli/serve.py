@@ -41,6 +41,10 @@ def serve(
     model: ModelOption = DEFAULT_MODEL,
     host: Annotated[str, typer.Option("--host", help="Address to serve at. There is no authentication.")] = _LOOPBACK,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of REST and chat; 0: any free.")] = 1416,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A further name by which clients call it, such as a proxy's; repeatable."),
+    ] = None,
     mcp: Annotated[bool, typer.Option("--mcp/--no-mcp", help="Serve MCP, too.")] = True,
     mcp_port: Annotated[int, typer.Option("--mcp-port", min=0, max=65535, help="Port of MCP; 0: any free.")] = 1417,
     top_k: Annotated[
@@ -66,11 +70,12 @@ def serve(
         check_packages(mcp=mcp)
         quiet(model)
         isolate()
-        from rom_haystack.serving.server import Servers, known_names, listener  # noqa: PLC0415
+        from rom_haystack.serving.server import Servers, is_local, known_names, listener  # noqa: PLC0415
 
         # Addresses first: whether they are to be had should not be learnt after minutes of indexing.
         rest = stack.enter_context(listener(host, port, "--port"))
         tools = stack.enter_context(listener(host, mcp_port, "--mcp-port")) if mcp else None
+        hosts = known_names(rest, allow_host or [])
         library = stack.enter_context(open_library(docs, index, model))
         report = updated(lambda progress: library.update(progress, required=False), as_json)
         require_passages(report, docs, as_json)
@@ -81,9 +86,8 @@ def serve(
         service = QuestionService(library, Limits(top_k, passages, max_question_length), keyword_weight)
         stack.callback(service.close)
         service.warm_up()
-        hosts = known_names(rest)
-        if hosts is None:
-            _warn(f"Whoever reaches {host} can ask these documents: there is no authentication.")
+        if reached_by := [*([] if is_local(rest) else [host]), *(allow_host or [])]:
+            _warn(f"Whoever reaches {' or '.join(reached_by)} can ask these documents: there is no authentication.")
         apps: dict[socket.socket, ASGIApp] = {rest: rest_app(service, hosts=hosts, max_body_size=max_body_size)}
         if tools is not None:
             apps[tools] = mcp_app(service, hosts=hosts, max_body_size=max_body_size)

@@ -34,7 +34,8 @@ def tune_hybrid(
 ) -> None:
     """Fit how keyword and dense search are weighted, in a folder's index or in a pipeline of any store.
 
-    Prints plain numbers: `--keyword-weight` of `rom ask` and `rom serve`, or `join_mode` and `weights` of ROMHybridRetriever.
+    Prints plain numbers: `--keyword-weight` of `rom ask` and `rom serve`, or `join_mode` and `weights` of
+    ROMHybridRetriever.
     """
     with mistakes_explained(as_json), preparation_announced():
         if (docs is None) == (pipeline is None):

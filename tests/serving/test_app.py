@@ -204,7 +204,8 @@ async def test_the_description_holds_what_is_there(client):
 async def test_other_names_and_other_sites_are_turned_away(client, shared):
     """A page whose name leads here can't ask, and one of another site can't read."""
     asked = {"json": {"question": "Who?"}}
-    assert (await client.post("/qa/run", **asked, headers={"host": "evil.example"})).status_code == 400
+    response = await client.post("/qa/run", **asked, headers={"host": "evil.example"})
+    assert (response.status_code, response.json()["error"]["message"]) == (400, response.json()["detail"])
     response = await client.post("/qa/run", **asked, headers={"origin": "http://evil.example"})
     assert "access-control-allow-origin" not in response.headers
     async with client_of(mcp_app(shared, hosts=["127.0.0.1"])) as mcp:

@@ -1,11 +1,14 @@
 """Mistakes in calls of `rom serve`, which end before anything is served. What is served: tests/integration."""
 
+import asyncio
 import json
 import os
 import re
 import socket
 import sys
+from itertools import product
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -52,6 +55,10 @@ def test_a_port_that_is_taken(serve, option):
 
 def test_a_host_that_is_none(serve):
     assert_mistake(serve("--host", "a..b"), "There is no host 'a..b'")
+
+
+def test_a_name_that_is_none(serve):
+    assert_mistake(serve("--allow-host", "https://docs.example"), "'https://docs.example' is no name of a server; give")
 
 
 def test_a_folder_with_nothing_to_serve(serve):
@@ -110,6 +117,24 @@ class TestReady:
         assert result.exit_code == 0
         assert result.stderr == "Whoever reaches 0.0.0.0 can ask these documents: there is no authentication.\n"
         assert "MCP            not served" in result.stdout.splitlines()
+        named = serve("--allow-host", "docs.example", "--allow-host", "other.example")
+        assert "Whoever reaches docs.example or other.example can ask" in named.stderr
+
+    def test_names_reach_both_servers(self, serve, monkeypatch):
+        """Those of this machine, and those that are given."""
+        heard = []
+
+        async def ask(apps):
+            for served, host in product(apps, ("localhost", "docs.example", "evil.example")):
+                async with httpx.AsyncClient(
+                    transport=httpx.ASGITransport(served), base_url=f"http://{host}"
+                ) as client:
+                    heard.append((await client.get("/status")).status_code)
+
+        monkeypatch.setattr(Servers, "__init__", lambda _, apps, *__: asyncio.run(ask(apps.values())))
+        monkeypatch.setattr(Servers, "run", lambda _: None)
+        assert serve("--allow-host", "docs.example").exit_code == 0
+        assert heard == [200, 200, 400] * 2
 
 
 @pytest.mark.parametrize("option", ["--top-k", "--passages", "--max-question-length", "--max-body-size"])

@@ -89,7 +89,13 @@ def test_no_answer_names_the_nearest_passages_once_each():
     assert "".join(markdown(result())) == "No answer found in these documents."
 
 
-ADDRESSES = ["https://evil.example/x?a=b", "FTP://evil.example", "(www.evil.example)", "WwW.evil.example", "a.b@c.example"]
+ADDRESSES = [
+    "https://evil.example/x?a=b",
+    "FTP://evil.example",
+    "(www.evil.example)",
+    "WwW.evil.example",
+    "a.b@c.example",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -50,6 +50,22 @@ async def test_only_known_paths_are_there(client, path):
     assert response.json()["detail"] == "There is nothing here; there is /a, /s, /t."
 
 
+async def test_only_known_names_are_there():
+    app = Gate(APP, paths={"/a"}, max_body_size=10, hosts=["localhost", "[::1]", "Docs.example"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        for host in ("localhost", "LOCALHOST:80", "[::1]", "[::1]:1416", "docs.example", "docs.example:"):
+            assert (await client.post("/a", headers={"host": host})).status_code == 200
+        for host in ("", "localhost.evil.example", "x.docs.example", "docs.example:80:80", "ö" * 999, "evil.example"):
+            response = await client.post("/secret", headers={"host": host.encode()})
+            assert response.status_code == 400
+            assert len(response.text) < 700
+        assert response.json()["error"]["message"] == response.json()["detail"]
+        assert response.json()["detail"] == (
+            "This server is not known as 'evil.example', only as localhost, [::1], docs.example. Call it by one of "
+            "these, or let it be started with --allow-host and that name."
+        )
+
+
 async def test_bodies_over_the_limit(client):
     declared = await client.post("/a", content=b"x" * 1001)
     streamed = await client.post("/a", content=in_pieces(100, 11))

@@ -8,11 +8,11 @@ import threading
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from rom_haystack.serving.server import Servers, known_names, listener, url_of
+from rom_haystack.serving.gate import Gate
+from rom_haystack.serving.server import Servers, is_local, known_names, listener, url_of
 
 
 def saying(text):
@@ -54,12 +54,18 @@ def test_a_server_for_this_machine_knows_its_names(host):
     except ValueError:
         pytest.skip(f"this machine has no {host}")
     app = saying("here")
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=known_names(taken))
+    app.add_middleware(Gate, paths={"/"}, max_body_size=0, hosts=known_names(taken, ["docs.example"]))
     url, port = url_of(taken), taken.getsockname()[1]
     heard = []
 
     def ask():
-        names = [{}, *({"host": f"{name}:{port}"} for name in ("localhost", "127.0.0.1", "[::1]", "evil.example"))]
+        known = ("localhost", "127.0.0.1", "[::1]", "docs.example")
+        names = [
+            {},
+            *({"host": f"{name}:{port}"} for name in known),
+            {"host": "docs.example"},
+            {"host": "evil.example"},
+        ]
         heard.extend(httpx.get(url, headers=headers).status_code for headers in names)
         servers.stop()
 
@@ -67,12 +73,23 @@ def test_a_server_for_this_machine_knows_its_names(host):
     servers = Servers({taken: app}, client.start)
     servers.run()
     client.join()
-    assert heard == [200, 200, 200, 200, 400]
+    assert heard == [200, 200, 200, 200, 200, 200, 400]
 
 
-def test_a_server_for_others_is_called_by_any_name():
+def test_a_server_for_others_is_called_by_any_name_unless_some_are_given():
     with listener("0.0.0.0", 0, "--port") as taken:
+        assert not is_local(taken)
         assert known_names(taken) is None
+        assert known_names(taken, ["docs.example"]) == ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "docs.example"]
+
+
+@pytest.mark.parametrize("name", ["", "*", "*.example", "https://docs.example", "docs.example:80", "a/b", "::1", "a b"])
+def test_what_is_no_name(name):
+    with (
+        listener("127.0.0.1", 0, "--port") as taken,
+        pytest.raises(ValueError, match=r"is no name of a server; give --allow-host"),
+    ):
+        known_names(taken, [name])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
