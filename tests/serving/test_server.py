@@ -1,9 +1,11 @@
 """Sockets and servers, with small applications."""
 
+import asyncio
 import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -115,11 +117,11 @@ def test_all_serve_once_ready_and_a_signal_ends_them(number):
 
 
 def test_a_request_that_is_being_answered_is_finished():
-    asked, stopping = threading.Event(), threading.Event()
+    asked, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow(_):
         asked.set()
-        stopping.wait()
+        go_on.wait()
         return PlainTextResponse("finished")
 
     heard = []
@@ -128,14 +130,37 @@ def test_a_request_that_is_being_answered_is_finished():
     client = threading.Thread(target=lambda: heard.append(httpx.get(url).text))
     servers = Servers({taken: Starlette(routes=[Route("/", slow)])}, client.start)
 
+    waited = []
+
     def stop():
         asked.wait()
         servers.stop()
-        stopping.set()
+        waited.append(not ended.wait(0.5))  # several of the server's ticks: it would have ended, if it did not wait
+        go_on.set()
 
     stopper = threading.Thread(target=stop)
     stopper.start()
     servers.run()
+    ended.set()
     client.join()
     stopper.join()
-    assert heard == ["finished"]
+    assert (waited, heard) == ([True], ["finished"])
+
+
+def test_a_request_that_takes_too_long_is_cut_off(monkeypatch):
+    monkeypatch.setattr("rom_haystack.serving.server._GRACE", 0)
+    heard = []
+    taken = listener("127.0.0.1", 0, "--port")
+    url = url_of(taken)
+
+    async def slow(_):
+        servers.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 5)
+        return PlainTextResponse("finished")
+
+    client = threading.Thread(target=lambda: heard.append(httpx.get(url, timeout=10).status_code))
+    servers = Servers({taken: Starlette(routes=[Route("/", slow)])}, client.start)
+    servers.run()
+    client.join()
+    assert heard == [500]

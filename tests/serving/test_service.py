@@ -147,6 +147,7 @@ async def test_closing_waits_for_the_question_that_is_being_read(shared):
     asked = asyncio.create_task(service.ask_async("What?"))
     await asyncio.to_thread(begun.wait)
     closing = asyncio.create_task(asyncio.to_thread(service.close))
+    assert not (await asyncio.wait({closing}, timeout=0.3))[0]  # it would have closed, if it did not wait
     go_on.set()
     await closing
     assert finished == ["read"]
