@@ -47,7 +47,7 @@ def tune_hybrid(
             raise ValueError("--output writes a pipeline; give it with --pipeline.")
         if pipeline is not None and (index is not None or model is not None):
             raise ValueError("A pipeline names its own model and store; give --index and --model with --docs.")
-        model = model or DEFAULT_MODEL
+        model = DEFAULT_MODEL if model is None else model
         quiet(model if pipeline is None else None)
         with importing():
             from rom_haystack.questions import read_questions  # noqa: PLC0415

@@ -20,8 +20,8 @@ class Gate:
     """Let through requests to known names and paths whose bodies are not too large or too deep, and valid Unicode.
 
     Hayhooks also deploys whatever code it is sent, draws pipelines on another's server, and takes files. What is not
-    named here can't be reached, whatever it has or will have. A page of another site could have its own name lead here,
-    and read the answers: so much for names.
+    named here can't be reached, whatever it has or will have. Names are checked because a page of another site could
+    have its own lead here, and read the answers.
 
     Args:
         app: What stands behind.
