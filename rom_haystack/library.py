@@ -26,10 +26,11 @@ from rom_haystack.folders import (
     settled,
     why_unreadable,
 )
+from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.library_index import LibraryIndex, Repaired, WritableIndex
 from rom_haystack.manifest import FileEntry, Manifest
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, ROMConfig, resolve_checkpoint
-from rom_haystack.pipelines import ROMFileConverter
+from rom_haystack.pipelines import ROMExtractiveQA, ROMFileConverter
 
 # Passages embedded and written together: whole files, until there are this many.
 _GROUP = 64
@@ -148,6 +149,21 @@ class Library:
             LibraryError: There is no index of this folder, model and settings yet, or it is damaged.
         """
         return self._index.store()
+
+    def qa(self, keyword_weight: float | None = None) -> ROMExtractiveQA:
+        """Build the pipeline that answers questions from the passages.
+
+        Args:
+            keyword_weight: Share of the keyword search in finding passages, from 0 to 1; the rest is the dense
+                search's. None for equal shares.
+
+        Raises:
+            LibraryError: As from `store`.
+            ValueError: The share is out of range.
+        """
+        weights = None if keyword_weight is None else [keyword_weight, 1 - keyword_weight]
+        found_by = ROMHybridRetriever(self.store, model=self.model, device=self.device, weights=weights)
+        return ROMExtractiveQA(retriever=found_by, model=self.model, device=self.device)
 
     def update(self, progress: Progress | None = None, *, required: bool = True) -> UpdateReport:
         """Bring the index up to date with the folder; only what changed is converted and embedded.

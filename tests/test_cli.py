@@ -574,7 +574,11 @@ class TestTuneHybrid:
 
     def test_a_pipeline_is_written_with_the_numbers(self, rom, pipeline, questions, tmp_path):
         tuned = tmp_path / "tuned.yaml"
-        shown = rom("tune-hybrid", questions, "--pipeline", pipeline, "--output", tuned)
+        os.environ.pop("HF_HUB_OFFLINE", None)
+        shown = CliRunner().invoke(
+            app, list(map(str, ["tune-hybrid", questions, "--pipeline", pipeline, "--output", tuned]))
+        )
+        assert "HF_HUB_OFFLINE" not in os.environ  # its model may be one of the hub's
         assert shown.exit_code == 0, shown.output
         before, after = (Pipeline.loads(file.read_text()).get_component("search") for file in (pipeline, tuned))
         assert after.weights is not None
@@ -582,17 +586,22 @@ class TestTuneHybrid:
         numbers = {"join_mode": before.join_mode, "weights": before.weights}
         assert after.to_dict()["init_parameters"] | numbers == before.to_dict()["init_parameters"]
 
-    def test_mistakes(self, rom, docs, pipeline, questions, tmp_path):
+    def test_mistakes(self, docs, tiny_checkpoint, pipeline, questions, tmp_path):
         (tmp_path / "empty.yaml").write_text("components: {}\nconnections: []\n")
         (tmp_path / "broken.yaml").write_text("components: [")
         for options, message in (
             ([], "Give either --docs"),
             (["--docs", docs, "--pipeline", pipeline], "Give either --docs"),
             (["--docs", docs, "--output", "x.yaml"], "--output writes a pipeline"),
+            (
+                ["--pipeline", pipeline, "--model", tiny_checkpoint],
+                "A pipeline names its own model and store; give --index",
+            ),
+            (["--pipeline", pipeline, "--index", tmp_path / "index"], "A pipeline names its own model and store"),
             (["--pipeline", tmp_path / "empty.yaml"], "has 0 components of type ROMHybridRetriever"),
             (["--pipeline", tmp_path / "broken.yaml"], "can't be loaded as a pipeline"),
             (["--pipeline", tmp_path / "none.yaml"], "No such file"),
         ):
-            result = rom("tune-hybrid", questions, *options)
+            result = CliRunner().invoke(app, list(map(str, ["tune-hybrid", questions, *options])))
             assert result.exit_code == MISTAKE
             assert message in result.stderr

@@ -39,11 +39,12 @@ BELOW: dict[str, tuple[str, ...]] = {
         "document_stores",
         "files",
         "folders",
+        "hybrid",
         "library_index",
         "manifest",
         "pipelines",
     ),
-    "serving": ("answers", "folders", "inference", "library", "pipelines"),
+    "serving": ("answers", "folders", "inference", "library"),
 }
 OURS = ("rom_haystack", "training", "demo", "benchmarks", "tests")
 #: What of the lower layers is imported only where torch and transformers are installed.

@@ -39,6 +39,10 @@ IndexOption = Annotated[
     Path | None,
     typer.Option("--index", help="Where the index lies. Default: in your cache (set ROM_HOME to move it)."),
 ]
+KeywordWeightOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of shared words, against meaning, in finding passages; see tune-hybrid."),
+]
 
 
 @app.command(epilog=EPILOG)
@@ -49,12 +53,7 @@ def ask(
     model: ModelOption = DEFAULT_MODEL,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Most answers to show.")] = 5,
     passages: Annotated[int, typer.Option("--passages", min=1, help="Most passages to read.")] = 10,
-    keyword_weight: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Share of shared words, against meaning, in finding passages; see tune-hybrid."
-        ),
-    ] = None,
+    keyword_weight: KeywordWeightOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question from the documents of a folder.
@@ -68,15 +67,8 @@ def ask(
         with open_library(docs, index, model) as library:
             report = updated(lambda progress: library.update(progress, required=False), as_json)
             require_passages(report, docs, as_json)
-            from rom_haystack.hybrid import ROMHybridRetriever  # noqa: PLC0415
-            from rom_haystack.pipelines import ROMExtractiveQA  # noqa: PLC0415
-
-            weights = None if keyword_weight is None else [keyword_weight, 1 - keyword_weight]
-            found_by = ROMHybridRetriever(
-                library.store, model=model, top_k=passages, candidates=max(passages, 50), weights=weights
-            )
-            qa = ROMExtractiveQA(retriever=found_by, model=model, top_k_reader=top_k + 1)
-            result = qa.run(query=question)
+            # One more answer, as the no-answer counts.
+            result = library.qa(keyword_weight).run(query=question, top_k=top_k + 1, top_k_retriever=passages)
             answers = quotes(result["answers"], top_k)
             if as_json:
                 print_json(

@@ -17,14 +17,18 @@ from rom_haystack.cli.output import errors, printable
 _PREPARATION_LOGGER = "rom_haystack.inference.preparation"
 
 
-def quiet(model: str) -> None:
-    """Keep the libraries from calling home and from chatting; must run before they are imported."""
+def quiet(model: str | None) -> None:
+    """Keep the libraries from calling home and from chatting; must run before they are imported.
+
+    Args:
+        model: What will be loaded; nothing is fetched where it lies on this machine. None if that is not known yet.
+    """
     os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if _is_local(model):
+    if model is not None and _is_local(model):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     for name in ("haystack", "pypdf", "trafilatura", "htmldate"):  # bad files are reported by the library itself
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -12,6 +12,7 @@ from rom_haystack.cli.app import DEFAULT_MODEL, EPILOG, JsonOption, ModelOption,
 from rom_haystack.cli.documents import (
     SAMPLE_CORPUS,
     IndexOption,
+    KeywordWeightOption,
     open_library,
     report_fields,
     require_passages,
@@ -40,6 +41,10 @@ def serve(
     model: ModelOption = DEFAULT_MODEL,
     host: Annotated[str, typer.Option("--host", help="Address to serve at. There is no authentication.")] = _LOOPBACK,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of REST and chat; 0: any free.")] = 1416,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A further name by which clients call it, such as a proxy's; repeatable."),
+    ] = None,
     mcp: Annotated[bool, typer.Option("--mcp/--no-mcp", help="Serve MCP, too.")] = True,
     mcp_port: Annotated[int, typer.Option("--mcp-port", min=0, max=65535, help="Port of MCP; 0: any free.")] = 1417,
     top_k: Annotated[
@@ -48,6 +53,7 @@ def serve(
     passages: Annotated[
         int, typer.Option("--passages", min=1, max=MAX_PASSAGES, help="Most passages to read, unless a request says.")
     ] = 10,
+    keyword_weight: KeywordWeightOption = None,
     max_question_length: Annotated[
         int, typer.Option("--max-question-length", min=1, help="Most characters of a question.")
     ] = MAX_QUESTION_LENGTH,
@@ -64,11 +70,12 @@ def serve(
         check_packages(mcp=mcp)
         quiet(model)
         isolate()
-        from rom_haystack.serving.server import Servers, known_names, listener  # noqa: PLC0415
+        from rom_haystack.serving.server import Servers, is_local, known_names, listener  # noqa: PLC0415
 
         # Addresses first: whether they are to be had should not be learnt after minutes of indexing.
         rest = stack.enter_context(listener(host, port, "--port"))
         tools = stack.enter_context(listener(host, mcp_port, "--mcp-port")) if mcp else None
+        hosts = known_names(rest, allow_host or [])
         library = stack.enter_context(open_library(docs, index, model))
         report = updated(lambda progress: library.update(progress, required=False), as_json)
         require_passages(report, docs, as_json)
@@ -76,12 +83,11 @@ def serve(
             from rom_haystack.serving.app import mcp_app, rest_app  # noqa: PLC0415
             from rom_haystack.serving.service import QuestionService  # noqa: PLC0415
 
-        service = QuestionService(library, Limits(top_k, passages, max_question_length))
+        service = QuestionService(library, Limits(top_k, passages, max_question_length), keyword_weight)
         stack.callback(service.close)
         service.warm_up()
-        hosts = known_names(rest)
-        if hosts is None:
-            _warn(f"Whoever reaches {host} can ask these documents: there is no authentication.")
+        if reached_by := [*([] if is_local(rest) else [host]), *(allow_host or [])]:
+            _warn(f"Whoever reaches {' or '.join(reached_by)} can ask these documents: there is no authentication.")
         apps: dict[socket.socket, ASGIApp] = {rest: rest_app(service, hosts=hosts, max_body_size=max_body_size)}
         if tools is not None:
             apps[tools] = mcp_app(service, hosts=hosts, max_body_size=max_body_size)

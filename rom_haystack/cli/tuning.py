@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rom_haystack.cli.app import DEFAULT_MODEL, EPILOG, JsonOption, ModelOption, app, mistakes_explained
+from rom_haystack.cli.app import DEFAULT_MODEL, EPILOG, JsonOption, app, mistakes_explained
 from rom_haystack.cli.documents import IndexOption, open_library, require_passages, updated
 from rom_haystack.cli.output import print_json
 from rom_haystack.cli.quiet import importing, preparation_announced, quiet
@@ -29,19 +29,26 @@ def tune_hybrid(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the pipeline with the numbers in it to this file.")] = None,
     index: IndexOption = None,
-    model: ModelOption = DEFAULT_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"The model of the folder's index, as for rom ask. Default: {DEFAULT_MODEL}.", metavar="M"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit how keyword and dense search are weighted, in a folder's index or in a pipeline of any store.
 
-    Prints plain numbers: `--keyword-weight` of `rom ask`, or `join_mode` and `weights` of ROMHybridRetriever.
+    Prints plain numbers: `--keyword-weight` of `rom ask` and `rom serve`, or `join_mode` and `weights` of
+    ROMHybridRetriever.
     """
     with mistakes_explained(as_json), preparation_announced():
         if (docs is None) == (pipeline is None):
             raise ValueError("Give either --docs, a folder, or --pipeline, a YAML file, one of the two.")
         if output is not None and pipeline is None:
             raise ValueError("--output writes a pipeline; give it with --pipeline.")
-        quiet(model)
+        if pipeline is not None and (index is not None or model is not None):
+            raise ValueError("A pipeline names its own model and store; give --index and --model with --docs.")
+        model = DEFAULT_MODEL if model is None else model
+        quiet(model if pipeline is None else None)
         with importing():
             from rom_haystack.questions import read_questions  # noqa: PLC0415
 
@@ -110,6 +117,6 @@ def _show(fit: "FusionFit", asked: int, *, folder: bool) -> None:
     output.print(table)
     output.print(f"{asked} questions, {fit.questions} of them with an answer among the documents found.")
     if folder:
-        output.print(f"For rom ask: --keyword-weight {fit.weights[0]}")
+        output.print(f"For rom ask and rom serve: --keyword-weight {fit.weights[0]}")
     else:
         output.print(f"For ROMHybridRetriever: join_mode={fit.join_mode!r}, weights={fit.weights}")

@@ -17,7 +17,6 @@ from hayhooks.server.utils.deploy_utils import commit_prepared_pipeline
 from hayhooks.server.utils.models import PreparedPipeline
 from hayhooks.server.utils.module_loader import create_pipeline_wrapper_instance
 from hayhooks.settings import AppSettings, settings
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from rom_haystack.serving.errors import explain_errors
 from rom_haystack.serving.gate import Gate, StreamEnd
@@ -79,8 +78,7 @@ def rest_app(
     schema = app.openapi()  # kept by the application
     schema["paths"] = {path: what for path, what in schema["paths"].items() if path in PATHS}
     app.add_middleware(StreamEnd, paths=_CHAT)
-    app.add_middleware(Gate, paths=PATHS, max_body_size=max_body_size)
-    _know_hosts(app, hosts)
+    app.add_middleware(Gate, paths=PATHS, max_body_size=max_body_size, hosts=hosts)
     return app
 
 
@@ -99,8 +97,7 @@ def mcp_app(
     # Of a registry that can't be changed Hayhooks offers no tools that deploy code.
     tools = ImmutablePipelineRegistry([PipelineRegistration(TOOL, wrapper, create_pipeline_metadata(TOOL, wrapper))])
     app: Starlette = create_starlette_app(create_mcp_server("rom-haystack", tools))
-    app.add_middleware(Gate, paths=_MCP_PATHS, max_body_size=max_body_size)
-    _know_hosts(app, hosts)
+    app.add_middleware(Gate, paths=_MCP_PATHS, max_body_size=max_body_size, hosts=hosts)
     return app
 
 
@@ -136,9 +133,3 @@ def _is_ours(record: Mapping[str, Any]) -> bool:
             return False
         error = error.__cause__
     return True
-
-
-def _know_hosts(app: "Starlette", hosts: Sequence[str] | None) -> None:
-    """Turn away requests by other names: a page could have its own name lead here, and read the answers."""
-    if hosts is not None:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)

@@ -10,7 +10,8 @@ from rom_haystack.answers import NO_ANSWER_FOUND, place
 _NEAREST = 5
 
 # What Markdown, or the mathematics that chats add to it, would take for its own; an underscore within a word it won't.
-_SPECIAL = re.compile(r"[\\`*\[\]<>~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+# The last three make a link of a bare address: https://…, www.…, a@b.c.
+_SPECIAL = re.compile(r"[\\`*\[\]<>~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=(?i:www))\.|@")
 # The same for what would begin a list, a heading or a rule: a number with its dot, or one of these signs.
 _AT_START = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[-+#=]))")
 _SPACE = re.compile(r"\s+")

@@ -3,9 +3,10 @@
 import asyncio
 import ipaddress
 import os
+import re
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 #: Seconds that open connections have to end when the server stops.
 _GRACE = 5
+_NAME = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 
 
 def listener(host: str, port: int, option: str) -> socket.socket:
@@ -46,12 +48,32 @@ def listener(host: str, port: int, option: str) -> socket.socket:
     return taken
 
 
-def known_names(taken: socket.socket) -> list[str] | None:
-    """Return the names by which clients may call a server that only this machine reaches; None for any other."""
-    address = taken.getsockname()[0]
-    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+def is_local(taken: socket.socket) -> bool:
+    """Tell whether only this machine reaches a socket."""
+    return ipaddress.ip_address(taken.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def known_names(taken: socket.socket, allowed: Sequence[str] = ()) -> list[str] | None:
+    """Return the names by which clients may call a server.
+
+    Args:
+        taken: Its socket.
+        allowed: Names to add to those of this machine.
+
+    Returns:
+        The names; None for any, where others than this machine reach it and nothing is said of names.
+
+    Raises:
+        ValueError: What is allowed is no name.
+    """
+    for name in allowed:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"'{name}' is no name of a server; give --allow-host one like docs.example, without scheme and port."
+            )
+    if not allowed and not is_local(taken):
         return None
-    return ["localhost", "127.0.0.1", "[::1]", _in_url(address)]
+    return list(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", _in_url(taken.getsockname()[0]), *allowed]))
 
 
 def url_of(taken: socket.socket) -> str:

@@ -14,7 +14,6 @@ from rom_haystack.folders import LibraryError
 from rom_haystack.inference import EncoderSpec
 from rom_haystack.inference.selection import known_choice
 from rom_haystack.library import Library
-from rom_haystack.pipelines import ROMExtractiveQA
 from rom_haystack.serving.limits import InvalidRequestError, Limits, UnavailableError
 
 #: Questions that are read at a time; others wait. They share the engine, which batches what is asked together.
@@ -29,19 +28,20 @@ class QuestionService:
     Args:
         library: The library. It stays the caller's to close, after this.
         limits: What may be asked.
+        keyword_weight: Share of the keyword search in finding passages, as in `Library.qa`.
     """
 
-    def __init__(self, library: Library, limits: Limits) -> None:
+    def __init__(self, library: Library, limits: Limits, keyword_weight: float | None = None) -> None:
         self.library = library
         self.limits = limits
-        self.qa: Any = ROMExtractiveQA(library.store, model=library.model, device=library.device)
+        self.qa: Any = library.qa(keyword_weight)
         self.backend: str | None = None
         self._threads = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="rom-question")
 
     def warm_up(self) -> None:
         """Load the model and read once, so that the first question waits for nothing."""
         self.qa.warm_up()
-        self.ask("Is all that answers a question there?")
+        self.qa.run(query="Is all that answers a question there?")
         device = ComponentDevice.resolve_device(self.library.device).to_torch_str()
         choice = known_choice(EncoderSpec.create(self.library.model, device=device))
         self.backend = choice.name if choice else "torch-float32"  # what is taken where no choice can be kept

@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import NamedTuple
 
 import httpx
@@ -66,7 +67,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def served(folder, *arguments):
-    """Start a server in a folder, wait until it says that it is ready, and end it."""
+    """Start a server in a folder, wait until it says that it is ready, and in the end kill it if it still runs."""
     (folder / "sitecustomize.py").write_text(WATCH)
     code = folder / "pipelines" / "evil"
     code.mkdir(parents=True)
@@ -92,12 +93,19 @@ def served(folder, *arguments):
             cwd=folder,
             env=environment,
         )
+    too_late = Timer(300, process.kill)  # then reading ends
+    too_late.start()
     try:
         # All that it prints, once it answers, is one document, whose last line is a brace.
-        lines = list(iter(process.stdout.readline, "}\n")) if process.stdout else []
-        assert process.poll() is None, (folder / "errors").read_text()
-        yield Server(process, json.loads("".join(lines) + "}"), folder)
+        lines = []
+        while not lines or lines[-1] not in {"}\n", ""}:
+            lines.append(process.stdout.readline())
+        too_late.cancel()
+        document = "".join(lines)
+        assert '"url"' in document, document + (folder / "errors").read_text()
+        yield Server(process, json.loads(document), folder)
     finally:
+        too_late.cancel()
         process.kill()
         process.wait()
         process.stdout.close()
@@ -105,12 +113,30 @@ def served(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
+    """A server for all tests; when they are through, a signal must end it cleanly."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "docs").mkdir()
     for name in FILES:
         shutil.copy(SAMPLE_CORPUS / f"{name}.md", folder / "docs")
     with served(folder, "--docs", "docs", "--passages", "4") as server:
         yield server
+        check_end(server)
+
+
+def check_end(server):
+    """Look at what a server leaves behind, and at what it has said and done all the time."""
+    with httpx.Client(base_url=server.url) as client:
+        assert client.get("/health").status_code == 200  # a connection that stays open
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+    with FileLock(Path(server.ready["index"]["path"]) / "lock", timeout=0):  # nobody holds it
+        pass
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url}/health")
+    assert server.process.stdout.read() == ""
+    assert not (server.folder / "watched").exists()
+    assert "question" not in server.errors().lower()
+    assert QUESTION not in server.errors()
 
 
 @pytest.fixture
@@ -247,6 +273,12 @@ def test_what_must_not_be_is_not(server, client):
     assert not (server.folder / "ran").exists()
 
 
+def test_a_server_that_does_not_start_is_told(tmp_path):
+    """Or all tests would wait for it."""
+    with pytest.raises(AssertionError, match="--top-k"), served(tmp_path, "--top-k", "0"):
+        pass
+
+
 def test_the_watch_sees_what_leaves(tmp_path):
     """Or nothing could be learnt from what it does not see."""
     (tmp_path / "sitecustomize.py").write_text(WATCH)
@@ -254,19 +286,3 @@ def test_the_watch_sees_what_leaves(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WATCHED": str(tmp_path / "watched")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert (tmp_path / "watched").read_text() == "socket.connect 192.0.2.1\n"
-
-
-def test_a_signal_ends_it_cleanly(server, client):
-    """The last of the tests of this server: what it leaves behind, and what it has said and done all the time."""
-    index = Path(server.ready["index"]["path"])
-    assert client.get("/health").status_code == 200  # a connection that stays open
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(60) == 0
-    with FileLock(index / "lock", timeout=0):  # nobody holds it
-        pass
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{server.url}/health")
-    assert server.process.stdout.read() == ""
-    assert not (server.folder / "watched").exists()
-    assert "question" not in server.errors().lower()
-    assert QUESTION not in server.errors()

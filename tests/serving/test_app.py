@@ -135,6 +135,24 @@ async def test_what_is_no_text_at_all(client):
             assert response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"question": "\xed\xa0\x80 who"}',
+        r'{"question": "\ud800"}'.encode("utf-16-le"),
+        ('{"question": "x", "filters": {"\u2200": ' + '{"a":' * 800 + "1" + "}" * 802).encode("utf-16-le"),
+    ],
+    ids=["surrogate", "escape", "depth"],
+)
+async def test_other_encodings_hide_nothing(client, capsys, content):
+    response = await client.post("/qa/run", content=content, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["detail"]) == (
+        422,
+        "The request is not valid UTF-8; send JSON in UTF-8.",
+    )
+    assert capsys.readouterr() == ("", "")
+
+
 async def test_chat_replies_the_same_in_one_and_in_pieces(client):
     whole = (await client.post(CHAT, json=user("What hunts at night?"))).json()["choices"][0]
     lines = (await client.post(CHAT, json={**user("What hunts at night?"), "stream": True})).text.split("\n\n")
@@ -186,7 +204,8 @@ async def test_the_description_holds_what_is_there(client):
 async def test_other_names_and_other_sites_are_turned_away(client, shared):
     """A page whose name leads here can't ask, and one of another site can't read."""
     asked = {"json": {"question": "Who?"}}
-    assert (await client.post("/qa/run", **asked, headers={"host": "evil.example"})).status_code == 400
+    response = await client.post("/qa/run", **asked, headers={"host": "evil.example"})
+    assert (response.status_code, response.json()["error"]["message"]) == (400, response.json()["detail"])
     response = await client.post("/qa/run", **asked, headers={"origin": "http://evil.example"})
     assert "access-control-allow-origin" not in response.headers
     async with client_of(mcp_app(shared, hosts=["127.0.0.1"])) as mcp:

@@ -1,16 +1,20 @@
 """Mistakes in calls of `rom serve`, which end before anything is served. What is served: tests/integration."""
 
+import asyncio
 import json
 import os
 import re
 import socket
 import sys
+from itertools import product
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from rom_haystack.cli import MISTAKE, NOTHING_INDEXED, app
 from rom_haystack.serving.server import Servers
+from rom_haystack.serving.service import QuestionService
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +57,10 @@ def test_a_host_that_is_none(serve):
     assert_mistake(serve("--host", "a..b"), "There is no host 'a..b'")
 
 
+def test_a_name_that_is_none(serve):
+    assert_mistake(serve("--allow-host", "https://docs.example"), "'https://docs.example' is no name of a server; give")
+
+
 def test_a_folder_with_nothing_to_serve(serve):
     assert_mistake(serve(), "Nothing to index in", NOTHING_INDEXED)
 
@@ -88,11 +96,45 @@ class TestReady:
         assert report["index"]["added"] == ["owl.txt"]
         assert report["index"]["folder"] == str(tmp_path)
 
+    def test_the_keyword_weight_reaches_the_search(self, serve, monkeypatch):
+        weights = []
+        warm_up = QuestionService.warm_up
+
+        def noted(service):
+            weights.append(service.qa.pipeline.get_component("retriever").weights)
+            warm_up(service)
+
+        monkeypatch.setattr(QuestionService, "warm_up", noted)
+        assert serve().exit_code == serve("--keyword-weight", 0.25).exit_code == 0
+        assert weights == [None, [0.25, 0.75]]
+        assert serve("--keyword-weight", 1.5).exit_code == MISTAKE
+
+    def test_a_short_limit_of_questions_hinders_nothing(self, serve):
+        assert serve("--max-question-length", 1).exit_code == 0
+
     def test_who_opens_it_to_others_is_warned(self, serve):
         result = serve("--host", "0.0.0.0", "--no-mcp")
         assert result.exit_code == 0
         assert result.stderr == "Whoever reaches 0.0.0.0 can ask these documents: there is no authentication.\n"
         assert "MCP            not served" in result.stdout.splitlines()
+        named = serve("--allow-host", "docs.example", "--allow-host", "other.example")
+        assert "Whoever reaches docs.example or other.example can ask" in named.stderr
+
+    def test_names_reach_both_servers(self, serve, monkeypatch):
+        """Those of this machine, and those that are given."""
+        heard = []
+
+        async def ask(apps):
+            for served, host in product(apps, ("localhost", "docs.example", "evil.example")):
+                async with httpx.AsyncClient(
+                    transport=httpx.ASGITransport(served), base_url=f"http://{host}"
+                ) as client:
+                    heard.append((await client.get("/status")).status_code)
+
+        monkeypatch.setattr(Servers, "__init__", lambda _, apps, *__: asyncio.run(ask(apps.values())))
+        monkeypatch.setattr(Servers, "run", lambda _: None)
+        assert serve("--allow-host", "docs.example").exit_code == 0
+        assert heard == [200, 200, 400] * 2
 
 
 @pytest.mark.parametrize("option", ["--top-k", "--passages", "--max-question-length", "--max-body-size"])

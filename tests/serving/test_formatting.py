@@ -10,7 +10,9 @@ from markdown_it import MarkdownIt
 from rom_haystack.serving.formatting import escaped, markdown
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
-NASTY = st.text(alphabet=st.sampled_from(list("ab1 \n\t\\`*_[]()<>&;#+-=.!~|$\"'é中’")), max_size=24)
+NASTY = st.text(alphabet=st.sampled_from(list("ab1 \n\t\\`*_[]()<>&;#+-=.!~|$\"'é中’w:/@")), max_size=24)
+# What GitHub's Markdown makes a link of though it is marked as none; a backslash within ends it.
+BARE_ADDRESS = re.compile(r"(?:https?|ftp)://|www\.|[\w.+-]@[\w-]", re.IGNORECASE)
 
 
 def answer(sentence, start, end, *, score=0.716, title="The Moon", file_path="the-moon.md", page=None):
@@ -85,6 +87,27 @@ def test_no_answer_names_the_nearest_passages_once_each():
     assert lines[:4] == ["No answer found in these documents.", "", "Nearest passages:", ""]
     assert lines[4:] == [f"- T{n}" for n in range(5)]
     assert "".join(markdown(result())) == "No answer found in these documents."
+
+
+ADDRESSES = [
+    "https://evil.example/x?a=b",
+    "FTP://evil.example",
+    "(www.evil.example)",
+    "WwW.evil.example",
+    "a.b@c.example",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_bare_addresses_are_no_links(address):
+    assert BARE_ADDRESS.search(address)
+    sentence = f"see {address} for more"
+    for quote in ("see", address, address[:3], address[3:], address[:6], address[6:]):
+        start = sentence.index(quote)
+        text = "".join(markdown(result(answer(sentence, start, start + len(quote), title=address))))
+        assert not BARE_ADDRESS.search(text)
+        assert shown(text.split("\n\n")[1])[0] == sentence
+        assert shown(text)[0].endswith(f"[1] {address}, the-moon.md")
 
 
 @given(NASTY)

@@ -50,6 +50,22 @@ async def test_only_known_paths_are_there(client, path):
     assert response.json()["detail"] == "There is nothing here; there is /a, /s, /t."
 
 
+async def test_only_known_names_are_there():
+    app = Gate(APP, paths={"/a"}, max_body_size=10, hosts=["localhost", "[::1]", "Docs.example"])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        for host in ("localhost", "LOCALHOST:80", "[::1]", "[::1]:1416", "docs.example", "docs.example:"):
+            assert (await client.post("/a", headers={"host": host})).status_code == 200
+        for host in ("", "localhost.evil.example", "x.docs.example", "docs.example:80:80", "ö" * 999, "evil.example"):
+            response = await client.post("/secret", headers={"host": host.encode()})
+            assert response.status_code == 400
+            assert len(response.text) < 700
+        assert response.json()["error"]["message"] == response.json()["detail"]
+        assert response.json()["detail"] == (
+            "This server is not known as 'evil.example', only as localhost, [::1], docs.example. Call it by one of "
+            "these, or let it be started with --allow-host and that name."
+        )
+
+
 async def test_bodies_over_the_limit(client):
     declared = await client.post("/a", content=b"x" * 1001)
     streamed = await client.post("/a", content=in_pieces(100, 11))
@@ -109,6 +125,25 @@ async def test_half_characters_are_refused_wherever_they_are(client, text):
     response = await client.post("/a", content=text.encode())
     assert response.status_code == 422
     assert "half of a surrogate pair" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"question": "\xed\xa0\x80 who"}',
+        b'"\xff"',
+        b'"\xc3',
+        r'{"question": "\ud800"}'.encode("utf-16-le"),
+        r'{"question": "\ud800"}'.encode("utf-16"),
+        r'{"question": "\ud800"}'.encode("utf-32-be"),
+        ('{"\u2200": ' + "[" * 110 + "]" * 110 + "}").encode("utf-16-le"),
+    ],
+)
+async def test_what_is_not_utf_8_is_refused(client, body):
+    """Python's JSON reads it all the same, but the other checks can't."""
+    response = await client.post("/a", content=body)
+    assert response.status_code == 422
+    assert response.json()["detail"] == "The request is not valid UTF-8; send JSON in UTF-8."
 
 
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', r'"\ud800'])

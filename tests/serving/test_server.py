@@ -1,18 +1,20 @@
 """Sockets and servers, with small applications."""
 
+import asyncio
 import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from rom_haystack.serving.server import Servers, known_names, listener, url_of
+from rom_haystack.serving.gate import Gate
+from rom_haystack.serving.server import Servers, is_local, known_names, listener, url_of
 
 
 def saying(text):
@@ -54,12 +56,18 @@ def test_a_server_for_this_machine_knows_its_names(host):
     except ValueError:
         pytest.skip(f"this machine has no {host}")
     app = saying("here")
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=known_names(taken))
+    app.add_middleware(Gate, paths={"/"}, max_body_size=0, hosts=known_names(taken, ["docs.example"]))
     url, port = url_of(taken), taken.getsockname()[1]
     heard = []
 
     def ask():
-        names = [{}, *({"host": f"{name}:{port}"} for name in ("localhost", "127.0.0.1", "[::1]", "evil.example"))]
+        known = ("localhost", "127.0.0.1", "[::1]", "docs.example")
+        names = [
+            {},
+            *({"host": f"{name}:{port}"} for name in known),
+            {"host": "docs.example"},
+            {"host": "evil.example"},
+        ]
         heard.extend(httpx.get(url, headers=headers).status_code for headers in names)
         servers.stop()
 
@@ -67,12 +75,23 @@ def test_a_server_for_this_machine_knows_its_names(host):
     servers = Servers({taken: app}, client.start)
     servers.run()
     client.join()
-    assert heard == [200, 200, 200, 200, 400]
+    assert heard == [200, 200, 200, 200, 200, 200, 400]
 
 
-def test_a_server_for_others_is_called_by_any_name():
+def test_a_server_for_others_is_called_by_any_name_unless_some_are_given():
     with listener("0.0.0.0", 0, "--port") as taken:
+        assert not is_local(taken)
         assert known_names(taken) is None
+        assert known_names(taken, ["docs.example"]) == ["localhost", "127.0.0.1", "[::1]", "0.0.0.0", "docs.example"]
+
+
+@pytest.mark.parametrize("name", ["", "*", "*.example", "https://docs.example", "docs.example:80", "a/b", "::1", "a b"])
+def test_what_is_no_name(name):
+    with (
+        listener("127.0.0.1", 0, "--port") as taken,
+        pytest.raises(ValueError, match=r"is no name of a server; give --allow-host"),
+    ):
+        known_names(taken, [name])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -98,11 +117,11 @@ def test_all_serve_once_ready_and_a_signal_ends_them(number):
 
 
 def test_a_request_that_is_being_answered_is_finished():
-    asked, stopping = threading.Event(), threading.Event()
+    asked, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow(_):
         asked.set()
-        stopping.wait()
+        go_on.wait()
         return PlainTextResponse("finished")
 
     heard = []
@@ -111,14 +130,37 @@ def test_a_request_that_is_being_answered_is_finished():
     client = threading.Thread(target=lambda: heard.append(httpx.get(url).text))
     servers = Servers({taken: Starlette(routes=[Route("/", slow)])}, client.start)
 
+    waited = []
+
     def stop():
         asked.wait()
         servers.stop()
-        stopping.set()
+        waited.append(not ended.wait(0.5))  # several of the server's ticks: it would have ended, if it did not wait
+        go_on.set()
 
     stopper = threading.Thread(target=stop)
     stopper.start()
     servers.run()
+    ended.set()
     client.join()
     stopper.join()
-    assert heard == ["finished"]
+    assert (waited, heard) == ([True], ["finished"])
+
+
+def test_a_request_that_takes_too_long_is_cut_off(monkeypatch):
+    monkeypatch.setattr("rom_haystack.serving.server._GRACE", 0)
+    heard = []
+    taken = listener("127.0.0.1", 0, "--port")
+    url = url_of(taken)
+
+    async def slow(_):
+        servers.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 5)
+        return PlainTextResponse("finished")
+
+    client = threading.Thread(target=lambda: heard.append(httpx.get(url, timeout=10).status_code))
+    servers = Servers({taken: Starlette(routes=[Route("/", slow)])}, client.start)
+    servers.run()
+    client.join()
+    assert heard == [500]

@@ -25,6 +25,17 @@ def test_it_answers_as_the_command_line_does(shared, tiny_checkpoint):
         assert json.loads(json.dumps(shared.ask(question))) == expected
 
 
+def test_the_keyword_weight_is_that_of_the_command_line(shared, tiny_checkpoint):
+    arguments = ["--docs", shared.library.folder, "--index", shared.library.index, "--model", tiny_checkpoint]
+    for weight, number in ((1.0, 1), (0.0, 3), (None, 3)):  # "hunts" is in one text
+        service = QuestionService(shared.library, Limits(passages=3), weight)
+        options = [] if weight is None else ["--keyword-weight", weight]
+        asked = CliRunner().invoke(app, ["ask", "hunts", *map(str, [*arguments, "--passages", 3, *options]), "--json"])
+        found = service.ask("hunts")["passages"]
+        assert (found, len(found)) == (json.loads(asked.stdout)["passages"], number)
+        service.close()
+
+
 def test_a_request_may_say_how_much(shared):
     few, many = shared.ask("What hunts?", 1, 1), shared.ask("What hunts?", 50, 100)
     assert (len(few["passages"]), len(many["passages"])) == (1, 3)
@@ -68,6 +79,13 @@ def test_it_is_ready_once_it_is_warm(service, tiny_checkpoint):
         "passages": 3,
         "reason": None,
     }
+
+
+def test_it_warms_up_whatever_may_be_asked(shared):
+    service = QuestionService(shared.library, Limits(max_question_length=1))
+    service.warm_up()
+    assert service.health()["ready"]
+    service.close()
 
 
 def test_it_follows_the_index(service, tmp_path, tiny_checkpoint):
@@ -129,6 +147,7 @@ async def test_closing_waits_for_the_question_that_is_being_read(shared):
     asked = asyncio.create_task(service.ask_async("What?"))
     await asyncio.to_thread(begun.wait)
     closing = asyncio.create_task(asyncio.to_thread(service.close))
+    assert not (await asyncio.wait({closing}, timeout=0.3))[0]  # it would have closed, if it did not wait
     go_on.set()
     await closing
     assert finished == ["read"]
