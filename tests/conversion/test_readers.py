@@ -165,7 +165,7 @@ def test_training_starts_from_a_converted_checkpoint(squad_reader, tmp_path):
         assert torch.equal(
             getattr(model.heads["reading"], name).weight, getattr(reader.model.heads["reading"], name).weight
         )
-    assert [ROMEncoder.from_model(one, reader.tokenizer).facts.has_relevance for one in (reader.model, model)] == [0, 0]
+    assert not any(ROMEncoder.from_model(one, reader.tokenizer).facts.has_relevance for one in (reader.model, model))
     torch.nn.init.ones_(model.heads["reading"].relevance.weight)  # as training may
     assert ROMEncoder.from_model(model, reader.tokenizer).facts.has_relevance
     state = reader.model.encoder.state_dict()
