@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,17 +28,18 @@ from benchmarks.environment import environment
 from benchmarks.measures import latency_figures, timed
 from benchmarks.passages import passages_of
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.fusion import FUSIONS, Found, Fusion, fit_weights, fuse
+from rom_haystack.fusion import FUSIONS, Found, Fusion, first_rank, fit_weights, fuse
+from rom_haystack.hybrid import CANDIDATES
 from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer
 from rom_haystack.pipelines import Retrieval, ROMExtractiveQA
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_questions
+from training.evaluation import figure
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure hybrid retrieval.")
 
 EXPECTATIONS = Path(__file__).with_suffix(".yaml")
 CUTOFFS = (1, 5, 20)
-CANDIDATES = 50
 #: Sets whose questions are asked, and the sets whose passages are searched for each.
 COLLECTIONS: Mapping[str, tuple[str, ...]] = {
     "squad/dev": ("squad/train", "squad/dev"),
@@ -47,7 +48,6 @@ COLLECTIONS: Mapping[str, tuple[str, ...]] = {
     "medquad/pairs": ("medquad/pairs",),
 }
 FITTED_ON = "squad/train"
-RESAMPLES = 1000
 
 _WAYS: tuple[Retrieval, ...] = ("keyword", "dense", "hybrid")
 _UNTIMED = 10
@@ -158,23 +158,9 @@ def drawn_questions(data: Path, name: str, limit: int | None, seed: int) -> list
     return [questions[i] for i in sorted(drawn.tolist())]
 
 
-def first_ranks(rankings: Sequence[Sequence[str]], rights: Sequence[set[str]]) -> NDArray[np.float64]:
-    """Count from 1 to the first right passage of each ranking; infinite where there is none."""
-    pairs = zip(rankings, rights, strict=True)
-    return np.array([next((r for r, id_ in enumerate(ids, 1) if id_ in right), math.inf) for ids, right in pairs])
-
-
-def interval(values: NDArray[np.floating[Any]], seed: int) -> dict[str, float]:
-    """Give a mean over questions and its 95% bootstrap interval, in percent."""
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {name: round(100 * float(v), 2) for name, v in (("mean", values.mean()), ("low", low), ("high", high))}
-
-
 def _fit(collection: Collection, questions: Sequence[Question]) -> dict[str, Any]:
     examples = collection.search(FITTED_ON, questions)
-    fits = {mode: fit_weights(examples, [mode]) for mode in FUSIONS if mode != "merge"}
+    fits = {mode: fit_weights(examples, [mode]) for mode in FUSIONS}
     return {
         "questions": len(questions),
         **{mode: {"weights": fit.weights, "mrr": round(100 * fit.fused.mrr, 2)} for mode, fit in fits.items()},
@@ -189,20 +175,23 @@ def _retrieval(collection: Collection, name: str, questions: Sequence[Question],
     def fused(mode: Fusion) -> list[list[str]]:
         return [list(fuse([keyword, dense], mode)) for keyword, dense, _ in found]
 
-    ranks = {
-        "keyword": first_ranks([[id_ for id_, _ in keyword] for keyword, _, _ in found], rights),
-        "dense": first_ranks([[id_ for id_, _ in dense] for _, dense, _ in found], rights),
-        "hybrid": first_ranks(fused("z_score"), rights),
-        "min_max": first_ranks(fused("min_max"), rights),
-        "reciprocal_rank_fusion": first_ranks(fused("reciprocal_rank_fusion"), rights),
+    rankings = {
+        "keyword": [[id_ for id_, _ in keyword] for keyword, _, _ in found],
+        "dense": [[id_ for id_, _ in dense] for _, dense, _ in found],
+        "hybrid": fused("z_score"),
+        "min_max": fused("min_max"),
+        "reciprocal_rank_fusion": fused("reciprocal_rank_fusion"),
     }
-    hits = {system: {f"recall_at_{k}": (first <= k) * 1.0 for k in CUTOFFS} for system, first in ranks.items()}
+    hits = {}
+    for system, ranked in rankings.items():
+        first = np.array([first_rank(ids, right) for ids, right in zip(ranked, rights, strict=True)])
+        hits[system] = {f"recall_at_{k}": (first <= k) * 1.0 for k in CUTOFFS}
     return {
         "passages": len(collection.passages),
         "questions": len(questions),
-        **{system: {k: interval(v, seed) for k, v in values.items()} for system, values in hits.items()},
+        **{system: {k: _interval(v, seed) for k, v in values.items()} for system, values in hits.items()},
         "gain_over": {
-            other: {k: interval(v - hits[other][k], seed) for k, v in hits["hybrid"].items()}
+            other: {k: _interval(v - hits[other][k], seed) for k, v in hits["hybrid"].items()}
             for other in ("keyword", "dense", "min_max", "reciprocal_rank_fusion")
         },
     }
@@ -227,14 +216,18 @@ def _answers(collection: Collection, questions: Sequence[Question], seed: int) -
         "questions": len(questions),
         **{
             way: {
-                "em": interval(np.array(found["em"]), seed),
-                "f1": interval(np.array(found["f1"]), seed),
+                "em": _interval(np.array(found["em"]), seed),
+                "f1": _interval(np.array(found["f1"]), seed),
                 "retrieving": latency_figures(found["retrieving"][_UNTIMED:] or found["retrieving"]),
                 "all": latency_figures(found["all"][_UNTIMED:] or found["all"]),
             }
             for way, found in values.items()
         },
     }
+
+
+def _interval(values: NDArray[np.floating[Any]], seed: int) -> dict[str, float]:
+    return asdict(figure(values.astype(np.float64), seed))
 
 
 if __name__ == "__main__":

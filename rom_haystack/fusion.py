@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 #: Ids and scores of the documents that a search found, best first. Ranks are all there is where a score is None.
 Found = Sequence[tuple[str, float | None]]
 
-Fusion = Literal["z_score", "min_max", "reciprocal_rank_fusion", "merge"]
+Fusion = Literal["z_score", "min_max", "reciprocal_rank_fusion"]
 
 #: What is added to ranks from 0 on (Cormack, Clarke and Büttcher, 2009, with their k of 60).
 _RANK_OFFSET = 61
@@ -31,11 +31,6 @@ _STEPS = 50
 def _reciprocal_ranks(scores: Sequence[float | None], depth: int) -> list[float]:  # noqa: ARG001 (like the others)
     """Value the n-th document at 61 / (60 + n), whatever its score."""
     return [_RANK_OFFSET / (_RANK_OFFSET + rank) for rank in range(len(scores))]
-
-
-def _plain(scores: Sequence[float | None], depth: int) -> list[float]:  # noqa: ARG001 (like the others)
-    """Value documents at their scores, for searches whose scores are on one scale already."""
-    return [score if score is not None and math.isfinite(score) else 0.0 for score in scores]
 
 
 def _min_max(scores: Sequence[float | None], depth: int) -> list[float]:
@@ -57,9 +52,12 @@ def _above_worst(scores: Sequence[float | None], depth: int, unit: Callable[[Seq
     """Value documents by how far they are above the worst, in a unit of all these distances.
 
     A search that found fewer documents than another, as keyword search does for rare words, has a score of 0 for the
-    rest: its few are then far above the worst.
+    rest: its few are then far above the worst. Where no document has a score, ranks are all there is: they are counted
+    from the last one, which gets 1.
     """
     known = [score for score in scores if score is not None and math.isfinite(score)]
+    if not known:
+        scores = known = [float(rank) for rank in range(len(scores), 0, -1)]
     rest = [min(0.0, *known)] * (depth - len(scores)) if known else []
     worst = min([*known, *rest], default=0.0)
     above = [score / 2 - worst / 2 for score in (*known, *rest)]  # halves, as a whole may be too large for a float
@@ -73,7 +71,6 @@ _VALUES: dict[Fusion, Callable[[Sequence[float | None], int], list[float]]] = {
     "z_score": _z_scores,
     "min_max": _min_max,
     "reciprocal_rank_fusion": _reciprocal_ranks,
-    "merge": _plain,
 }
 
 FUSIONS: tuple[Fusion, ...] = tuple(_VALUES)
@@ -139,7 +136,8 @@ def fuse(searches: Sequence[Found], join_mode: Fusion, weights: Sequence[float] 
     Args:
         searches: What each search found. An id that a search names twice counts once, at its first place.
         join_mode: `z_score` and `min_max` add up how far scores are above the worst of their search, in its standard
-            deviations or relative to its best; `reciprocal_rank_fusion` reciprocal ranks, `merge` scores as they are.
+            deviations or relative to its best; `reciprocal_rank_fusion` reciprocal ranks. Ranks count as scores in a
+            search that has none.
         weights: A weight for each search, of any sum; one of weight 0 is left out. None for equal ones.
 
     Returns:
@@ -169,8 +167,12 @@ def fit_weights(examples: Iterable[tuple[Found, Found, Set[str]]], join_modes: S
         several are as good.
 
     Raises:
-        ValueError: No search found a right document to any question.
+        ValueError: No search found a right document to any question, or a way of fusing is unknown, or none is given.
     """
+    if not join_modes:
+        raise ValueError(f"join_modes is empty; give at least one of {', '.join(FUSIONS)}.")
+    for mode in join_modes:
+        check_join_mode(mode)
     asked = list(examples)
     telling = [
         (first, second, right) for first, second, right in asked if right & {id_ for id_, _ in (*first, *second)}
@@ -192,11 +194,16 @@ def fit_weights(examples: Iterable[tuple[Found, Found, Set[str]]], join_modes: S
         weights=[first, round(1 - first, 4)],
         fused=_quality(ranks[mode][:, step], len(asked)),
         alone=(
-            _quality(np.array([_rank(found, right) for found, _, right in telling]), len(asked)),
-            _quality(np.array([_rank(found, right) for _, found, right in telling]), len(asked)),
+            _quality(np.array([first_rank(_without_repeats(found), right) for found, _, right in telling]), len(asked)),
+            _quality(np.array([first_rank(_without_repeats(found), right) for _, found, right in telling]), len(asked)),
         ),
         questions=len(telling),
     )
+
+
+def first_rank(ranking: Iterable[str], right: Set[str]) -> float:
+    """Count from 1 to the first right one of a ranking; infinite where there is none."""
+    return next((rank for rank, name in enumerate(ranking, start=1) if name in right), math.inf)
 
 
 def _shares(weights: Sequence[float]) -> list[float]:
@@ -209,11 +216,6 @@ def _without_repeats(found: Found) -> dict[str, float | None]:
     for name, score in found:
         unique.setdefault(name, score)
     return unique
-
-
-def _rank(found: Found, right: Set[str]) -> float:
-    """Count from 1 to the first right document; infinite where there is none."""
-    return next((rank for rank, name in enumerate(_without_repeats(found), start=1) if name in right), math.inf)
 
 
 def _first_ranks(

@@ -1,7 +1,7 @@
 """Keyword and dense search, fused, over any document store."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Self
@@ -14,62 +14,29 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMRetriever, ROMTextEmbedder
 from rom_haystack.components._encoder_user import BackendName
-from rom_haystack.components._inner import call_async, check_inputs, retrieve_batch, searches_by_embedding
+from rom_haystack.components._inner import (
+    Wrapper,
+    best_first,
+    call_async,
+    check_inputs,
+    given,
+    retrieve_batch,
+    searches_by_embedding,
+)
 from rom_haystack.components._queries import check_queries, check_query, check_top_k
-from rom_haystack.fusion import Fusion, FusionFit, check_join_mode, check_weights, fit_weights, fuse
+from rom_haystack.fusion import Found, Fusion, FusionFit, check_join_mode, check_weights, fit_weights, fuse
 from rom_haystack.metrics import answer_tokens, has_answer
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
-from rom_haystack.searches import embedding_retriever, keyword_retriever
+from rom_haystack.searches import retrievers_of
+from rom_haystack.store_similarity import score_to_similarity
+
+#: How many documents each search contributes where nothing else is asked for.
+CANDIDATES = 50
+_OTHER_STORES = "give keyword_retriever and dense_retriever, made with it or others, instead of the store."
 
 
 @component
-class SearchFusion:
-    """Fuse the documents of a keyword and a dense search that are components of their own.
-
-    Haystack's `DocumentJoiner` takes its lists in the order in which they arrive. In an async run that changes from
-    query to query, and the weights with it, so here each search has an input of its own.
-
-    Args:
-        join_mode: How to fuse, as in `ROMHybridRetriever`.
-        weights: Weights of the keyword and the dense search. None for equal ones.
-        top_k: Most documents.
-
-    Raises:
-        ValueError: A value is out of range.
-    """
-
-    def __init__(self, join_mode: Fusion = "z_score", weights: list[float] | None = None, top_k: int = 10) -> None:
-        check_join_mode(join_mode)
-        check_weights(weights)
-        _check_number("top_k", top_k)
-        self.join_mode = join_mode
-        self.weights = weights
-        self.top_k = top_k
-
-    @component.output_types(documents=list[Document])
-    def run(
-        self, keyword: list[Document], dense: list[Document], top_k: int | None = None
-    ) -> dict[str, list[Document]]:
-        """Fuse the documents of two searches.
-
-        Args:
-            keyword: What the keyword search found, best first.
-            dense: What the dense search found, best first.
-            top_k: Most documents; 0 for none. None for the component's own.
-
-        Returns:
-            `documents`, best first, without embeddings; ties as in `keyword`, then `dense`.
-
-        Raises:
-            ValueError: `top_k` is negative.
-        """
-        check_top_k(top_k)
-        most = self.top_k if top_k is None else top_k
-        return {"documents": fuse_documents(keyword, dense, self.join_mode, self.weights)[:most]}
-
-
-@component
-class ROMHybridRetriever:
+class ROMHybridRetriever(Wrapper):
     """Retrieve documents by keywords (BM25) and by meaning (ROM's embeddings) at once, and fuse the two rankings.
 
     Keywords find names, numbers and rare terms; embeddings find what is said in other words.
@@ -92,21 +59,23 @@ class ROMHybridRetriever:
         model: Bundled name, folder or hub id of the ROM checkpoint that embedded the documents.
         device: Where the model runs; None picks the machine's default.
         top_k: Most documents.
-        candidates: How many documents each of the two searches contributes at most; at least `top_k`.
+        candidates: How many documents each of the two searches contributes at most; at least `top_k`. None for 50, or
+            for `top_k` where that is more.
         join_mode: `z_score` adds up how far the two scores of a document are above the worst candidate's, in standard
             deviations of the search's scores; `min_max` the same relative to the best candidate's; what a search did
-            not find counts as its worst. `reciprocal_rank_fusion` counts ranks only. `merge` adds up scores as they
-            are; those of a `document_store` are scaled to 0 to 1 by fixed curves before.
+            not find counts as its worst, and where it gives no scores, ranks count. `reciprocal_rank_fusion` counts
+            ranks only.
         weights: Weights of the keyword and the dense search, such as `[0.3, 0.7]`; `fit` finds them. A search of weight
             0 contributes nothing. None for equal ones.
         keyword_retriever: A retriever whose run takes `query`, `filters` and `top_k`, such as `InMemoryBM25Retriever`.
         dense_retriever: A retriever whose run takes `query_embedding`, `filters` and `top_k`, such as
             `QdrantEmbeddingRetriever`, for queries embedded by `model`; or one that takes `query` and embeds it itself.
+            Distances of stores that are known to give such become similarities, as in `ROMRetriever`.
         backend: Inference engine, `auto` for the fastest faithful one; see `ROMTextEmbedder`.
 
     Raises:
         ValueError: Neither a store nor both retrievers are given, or more than that; the store needs retrievers; a
-            retriever lacks an input; or a value is out of range.
+            retriever lacks an input, or needs others; or a value is out of range.
     """
 
     def __init__(
@@ -115,7 +84,7 @@ class ROMHybridRetriever:
         model: str = DEFAULT_CHECKPOINT,
         device: ComponentDevice | None = None,
         top_k: int = 10,
-        candidates: int = 50,
+        candidates: int | None = None,
         join_mode: Fusion = "z_score",
         weights: list[float] | None = None,
         *,
@@ -126,7 +95,7 @@ class ROMHybridRetriever:
         check_join_mode(join_mode)
         check_weights(weights)
         _check_number("top_k", top_k)
-        if candidates < top_k:
+        if candidates is not None and candidates < top_k:
             raise ValueError(f"candidates is {candidates}, less than top_k, which is {top_k}; give at least as many.")
         self.document_store = document_store
         self.model = model
@@ -139,28 +108,6 @@ class ROMHybridRetriever:
         self.dense_retriever = dense_retriever
         self.backend = backend
         self._keyword, self._dense = self._searches()
-
-    def warm_up(self) -> None:
-        """Warm up both searches."""
-        for inner in (self._keyword, self._dense):
-            if hasattr(inner, "warm_up"):
-                inner.warm_up()
-
-    async def warm_up_async(self) -> None:
-        """Warm up both searches on the serving event loop; what has no async warm-up runs in a thread."""
-        for inner in (self._keyword, self._dense):
-            await call_async(inner, "warm_up")
-
-    def close(self) -> None:
-        """Release the resources of both searches."""
-        for inner in (self._keyword, self._dense):
-            if hasattr(inner, "close"):
-                inner.close()
-
-    async def close_async(self) -> None:
-        """Release the resources of both searches on the serving event loop."""
-        for inner in (self._keyword, self._dense):
-            await call_async(inner, "close")
 
     @component.output_types(documents=list[Document])
     def run(
@@ -201,11 +148,10 @@ class ROMHybridRetriever:
         if not most or not depth:
             return {"documents": []}
         await self.warm_up_async()
-        options = {"query": query, "top_k": depth} | ({} if filters is None else {"filters": filters})
-        keyword, dense = await asyncio.gather(
-            call_async(self._keyword, "run", **options), call_async(self._dense, "run", **options)
-        )
-        return {"documents": self._fuse(keyword["documents"], dense["documents"])[:most]}
+        options = {"query": query, **given(filters, depth)}
+        found = await asyncio.gather(*(call_async(search, "run", **options) for search in self._inner()))
+        keyword, dense = (_ranked(search, f["documents"]) for search, f in zip(self._inner(), found, strict=True))
+        return {"documents": self._fuse(keyword, dense)[:most]}
 
     def run_batch(
         self,
@@ -257,22 +203,14 @@ class ROMHybridRetriever:
             The best `join_mode` and `weights`, and how well they do.
 
         Raises:
-            ValueError: There are no questions with answers, or no document that was found has one of these.
+            ValueError: There are no questions with answers, or no document that was found has one of these; or a way
+                of fusing is unknown, or none is given.
         """
         answered = [(query, answers) for query, answers in questions if any(answer.strip() for answer in answers)]
         if not answered:
             raise ValueError("There are no questions with answers; weights can't be fitted without.")
         check_queries([query for query, _ in answered])
-        found = self._search([query for query, _ in answered], filters, self.candidates)
-        tokens: dict[str, str] = {}
-        examples = []
-        for (_, answers), (keyword, dense) in zip(answered, found, strict=True):
-            for document in (*keyword, *dense):
-                if document.id not in tokens:
-                    tokens[document.id] = answer_tokens(document.content or "")
-            right = {d.id for d in (*keyword, *dense) if has_answer(tokens[d.id], answers)}
-            examples.append((_found(keyword), _found(dense), right))
-        return fit_weights(examples, join_modes)
+        return fit_weights(self._examples(answered, filters), join_modes)
 
     def to_dict(self) -> dict[str, Any]:
         """Serialize to a dictionary, store or retrievers included."""
@@ -304,9 +242,7 @@ class ROMHybridRetriever:
                 "keyword_retriever and dense_retriever."
             )
         if store is not None:
-            scaled = self.join_mode == "merge"  # the scores of two kinds of search can be added on one scale only
-            keyword = keyword_retriever(store, scale_score=scaled)
-            dense = embedding_retriever(store, scale_score=scaled)
+            keyword, dense = retrievers_of(store, self.top_k, _OTHER_STORES)
         check_inputs(keyword, "keyword_retriever", ("query",))
         check_inputs(dense, "dense_retriever", ("query_embedding", "query"))
         if not searches_by_embedding(dense):
@@ -314,11 +250,14 @@ class ROMHybridRetriever:
         embedder = ROMTextEmbedder(model=self.model, device=self.device, progress_bar=False, backend=self.backend)
         return keyword, ROMRetriever(retriever=dense, text_embedder=embedder)
 
+    def _inner(self) -> tuple[Any, ...]:
+        return self._keyword, self._dense
+
     def _numbers(self, top_k: int | None, candidates: int | None) -> tuple[int, int]:
         check_top_k(top_k)
         most = self.top_k if top_k is None else top_k
         if candidates is None:
-            return most, max(self.candidates, most)
+            return most, max(CANDIDATES if self.candidates is None else self.candidates, most)
         if candidates < 0:
             raise ValueError(f"candidates is {candidates}; it must be at least 0.")
         return most, candidates
@@ -327,8 +266,24 @@ class ROMHybridRetriever:
         self, queries: Sequence[str], filters: dict[str, Any] | None, depth: int
     ) -> Iterable[tuple[list[Document], list[Document]]]:
         self.warm_up()
-        searches = (self._keyword, self._dense)
-        return zip(*(retrieve_batch(search, queries, filters, depth) for search in searches), strict=True)
+        found = (
+            [_ranked(search, documents) for documents in retrieve_batch(search, queries, filters, depth)]
+            for search in self._inner()
+        )
+        return zip(*found, strict=True)
+
+    def _examples(
+        self, answered: Sequence[tuple[str, Sequence[str]]], filters: dict[str, Any] | None
+    ) -> Iterator[tuple[Found, Found, set[str]]]:
+        """Search for questions, and find out which documents have an answer."""
+        found = self._search([query for query, _ in answered], filters, self._numbers(None, None)[1])
+        tokens: dict[str, str] = {}
+        for (_, answers), (keyword, dense) in zip(answered, found, strict=True):
+            for document in (*keyword, *dense):
+                if document.id not in tokens:
+                    tokens[document.id] = answer_tokens(document.content or "")
+            right = {d.id for d in (*keyword, *dense) if has_answer(tokens[d.id], answers)}
+            yield _found(keyword), _found(dense), right
 
     def _fuse(self, keyword: list[Document], dense: list[Document]) -> list[Document]:
         return fuse_documents(keyword, dense, self.join_mode, self.weights)
@@ -341,6 +296,12 @@ def fuse_documents(
     documents = {document.id: document for document in (*dense, *keyword)}
     scores = fuse([_found(keyword), _found(dense)], join_mode, weights)
     return [replace(documents[id_], score=score, embedding=None) for id_, score in scores.items()]
+
+
+def _ranked(search: Any, documents: list[Document]) -> list[Document]:
+    """Put similarities in the place of distances, where a search gives them."""
+    to_similarity = None if isinstance(search, ROMRetriever) else score_to_similarity(search)
+    return documents if to_similarity is None else best_first(documents, to_similarity)
 
 
 def _found(documents: Iterable[Document]) -> list[tuple[str, float | None]]:

@@ -1,8 +1,8 @@
 """Ready super-components: files to passages, files to a document store, a question to quoted answers."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from haystack import Document, Pipeline, super_component
+from haystack import Document, Pipeline, component, logging, super_component
 from haystack.components.joiners import DocumentJoiner
 from haystack.components.retrievers.types import EmbeddingRetriever, TextRetriever
 from haystack.components.routers import FileTypeRouter
@@ -12,7 +12,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder, ROMExtractiveReader, ROMRetriever, ROMTextEmbedder
 from rom_haystack.components._encoder_user import BackendName
-from rom_haystack.components._inner import check_inputs, retrieve_batch, searches_by_embedding
+from rom_haystack.components._inner import check_inputs, retrieve_batch, searches_by_embedding, without_embedding
 from rom_haystack.components._queries import check_queries, check_top_k
 from rom_haystack.components._writer import EmbeddedDocumentWriter
 from rom_haystack.components.extractive_reader import AdaptiveReading
@@ -20,18 +20,39 @@ from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
 from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 from rom_haystack.passages import PassageSplitter
-from rom_haystack.searches import embedding_retriever, keyword_retriever
+from rom_haystack.searches import retrievers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from haystack.dataclasses import ByteStream
 
+logger = logging.getLogger(__name__)
+
 Retrieval = Literal["hybrid", "dense", "keyword"]
-_RETRIEVALS = ("hybrid", "dense", "keyword")
 _ONE_OF_TWO = (
     "Give either document_store (a SQLiteFAISSDocumentStore or an InMemoryDocumentStore) or retriever, one of the two."
 )
+_OTHER_STORES = (
+    "give retriever, such as its …EmbeddingRetriever(document_store) or a ROMHybridRetriever, instead of the store."
+)
+
+
+@component
+class EmbeddingRemover:
+    """Copy documents without their embeddings, which some retrievers leave in and pipelines copy at each step."""
+
+    @component.output_types(documents=list[Document])
+    def run(self, documents: list[Document]) -> dict[str, list[Document]]:
+        """Copy documents without their embeddings.
+
+        Args:
+            documents: Any documents.
+
+        Returns:
+            `documents`, in the order given.
+        """
+        return {"documents": [without_embedding(document) for document in documents]}
 
 
 @super_component
@@ -203,7 +224,8 @@ class ROMExtractiveQA:
     Args:
         document_store: A `SQLiteFAISSDocumentStore` or an `InMemoryDocumentStore`. For others give `retriever`.
         retriever: An embedding retriever of any store, such as `QdrantEmbeddingRetriever(document_store)`, or any other
-            retriever, such as a `ROMHybridRetriever` over it, whose run takes `query`, `filters` and `top_k`.
+            retriever, such as a `ROMHybridRetriever` over it, whose run takes `query`, `filters` and `top_k`. One that
+            embeds queries itself has a `model` of its own: give both the same.
         model: Bundled name, folder or hub id of the ROM checkpoint that embedded the documents.
         device: Where the model runs; None picks the machine's default.
         top_k_retriever: Most documents to read; None for 10. A `retriever` brings its own `top_k` instead.
@@ -215,11 +237,12 @@ class ROMExtractiveQA:
             can plausibly change the best answer; see `ROMExtractiveReader`.
         backend: Inference engine, `auto` for the fastest faithful one; see `ROMExtractiveReader`.
         retrieval: How to search the `document_store`: `hybrid` (by keywords and by meaning, see `ROMHybridRetriever`),
-            `dense` (by meaning) or `keyword` (BM25). None for `hybrid`; a `retriever` settles it otherwise.
+            `dense` (by meaning) or `keyword` (BM25). None for `hybrid`; a `retriever` settles it otherwise. For fitted
+            weights, give `retriever=ROMHybridRetriever(document_store, weights=…)`.
 
     Raises:
         ValueError: Not exactly one of `document_store` and `retriever` is given, the store needs a `retriever`, the
-            retriever lacks an input, or a value is out of range.
+            retriever lacks an input or needs others, or a value is out of range.
     """
 
     def __init__(
@@ -249,14 +272,16 @@ class ROMExtractiveQA:
         self.passage_score_weight = passage_score_weight
         self.adaptive_reading = adaptive_reading
         self.backend = backend
-        self.retrieval = retrieval
+        # What holds is saved, not None, so that a pipeline file keeps its meaning.
+        self.retrieval: Retrieval | None = "hybrid" if retrieval is None and retriever is None else retrieval
         pipeline = Pipeline()
         embedder = ROMTextEmbedder(model=model, device=device, progress_bar=False, backend=backend)
         if retriever is None:
-            found_by: Any = _retriever_of(document_store, retrieval, top_k_retriever, embedder)
+            found_by: Any = _retriever_of(document_store, self.retrieval, top_k_retriever, embedder)
         else:
             found_by = _as_given(retriever, document_store, retrieval, top_k_retriever, embedder)
         pipeline.add_component("retriever", found_by)
+        pipeline.add_component("remover", EmbeddingRemover())
         pipeline.add_component(
             "reader",
             ROMExtractiveReader(
@@ -270,7 +295,8 @@ class ROMExtractiveQA:
                 backend=backend,
             ),
         )
-        pipeline.connect("retriever.documents", "reader.documents")
+        pipeline.connect("retriever.documents", "remover.documents")
+        pipeline.connect("remover.documents", "reader.documents")
         self.pipeline = pipeline
         self.input_mapping = {
             "query": ["retriever.query", "reader.query"],
@@ -278,7 +304,7 @@ class ROMExtractiveQA:
             "top_k": ["reader.top_k"],
             "top_k_retriever": ["retriever.top_k"],
         }
-        self.output_mapping = {"reader.answers": "answers", "retriever.documents": "documents"}
+        self.output_mapping = {"reader.answers": "answers", "remover.documents": "documents"}
 
     def run_batch(
         self,
@@ -305,7 +331,8 @@ class ROMExtractiveQA:
         check_queries(queries)
         check_top_k(top_k_retriever)
         reader: Any = self.pipeline.get_component("reader")
-        documents = retrieve_batch(self.pipeline.get_component("retriever"), queries, filters, top_k_retriever)
+        found = retrieve_batch(self.pipeline.get_component("retriever"), queries, filters, top_k_retriever)
+        documents = [[without_embedding(document) for document in group] for group in found]
         return {**reader.run_batch(queries, documents, top_k=top_k), "documents": documents}
 
     if TYPE_CHECKING:
@@ -345,19 +372,18 @@ def _retriever_of(
     """Make what searches a store for a text query."""
     if store is None:
         raise ValueError(_ONE_OF_TWO)
-    if retrieval not in (None, *_RETRIEVALS):
-        raise ValueError(f"Unknown retrieval '{retrieval}'; choose one of {', '.join(_RETRIEVALS)}.")
+    if retrieval not in get_args(Retrieval):
+        raise ValueError(f"Unknown retrieval '{retrieval}'; choose one of {', '.join(get_args(Retrieval))}.")
     top_k = 10 if top_k is None else top_k
     if top_k < 1:
         raise ValueError(f"top_k_retriever is {top_k}; it must be at least 1.")
+    keyword, by_embedding = retrievers_of(store, top_k, _OTHER_STORES)
     if retrieval == "keyword":
-        return keyword_retriever(store, top_k)
-    dense = ROMRetriever(retriever=embedding_retriever(store, top_k), text_embedder=embedder)
+        return keyword
+    dense = ROMRetriever(retriever=by_embedding, text_embedder=embedder)
     if retrieval == "dense":
         return dense
-    return ROMHybridRetriever(
-        keyword_retriever=keyword_retriever(store), dense_retriever=dense, top_k=top_k, candidates=max(top_k, 50)
-    )
+    return ROMHybridRetriever(keyword_retriever=keyword, dense_retriever=dense, top_k=top_k)
 
 
 def _as_given(
@@ -376,4 +402,22 @@ def _as_given(
     check_inputs(retriever, "retriever", ("query_embedding", "query"))
     if searches_by_embedding(retriever):
         return ROMRetriever(retriever=retriever, text_embedder=embedder)
+    other = _embedding_model(retriever)
+    # Two models that were both named are meant; beside a default one, the other was likely forgotten.
+    if other not in (None, embedder.model) and DEFAULT_CHECKPOINT in (other, embedder.model):
+        logger.warning(
+            "ROMExtractiveQA reads with '{model}', but its retriever embeds queries with '{other}'. Give both the same "
+            "model, unless the documents were embedded with '{other}' and two models are meant.",
+            model=embedder.model,
+            other=other,
+        )
     return retriever
+
+
+def _embedding_model(retriever: Any) -> str | None:
+    """Name the ROM checkpoint by which a retriever embeds queries; None where it has none."""
+    if isinstance(retriever, ROMHybridRetriever):
+        dense = retriever.dense_retriever
+        return retriever.model if dense is None or searches_by_embedding(dense) else _embedding_model(dense)
+    text_embedder = getattr(retriever, "text_embedder", None)
+    return text_embedder.model if isinstance(text_embedder, ROMTextEmbedder) else None

@@ -134,7 +134,8 @@ def warn_of_misfit(document_store: object, embeddings: Embeddings) -> StoreSimil
 def score_to_similarity(retriever: object) -> Callable[[float], float] | None:
     """Return what makes a retriever's scores similarities, where higher is better; None where they are already.
 
-    Some stores return distances as scores, so that whatever sorts by score turns the ranking round.
+    Some stores return distances as scores, so that whatever sorts by score turns the ranking round. `ROMRetriever`
+    makes similarities of them itself: don't ask for it.
     """
     known = _look_at(retriever)
     return None if known is None else known.reading.to_similarity
@@ -228,7 +229,9 @@ def _read_chroma(store: Any, _retriever: Any) -> _Reading:
 
 def _read_pgvector(store: Any, retriever: Any) -> _Reading:
     function = getattr(retriever, "vector_function", None) or store.vector_function
-    return _Reading(function, store.embedding_dimension, _negative if function == "l2_distance" else None)
+    by_vector = retriever is None or hasattr(retriever, "vector_function")  # keywords have scores of their own
+    distances = function == "l2_distance" and by_vector
+    return _Reading(function, store.embedding_dimension, _negative if distances else None)
 
 
 def _read_milvus(store: Any, _retriever: Any) -> _Reading:
@@ -310,8 +313,9 @@ _KINDS: dict[str, _Kind] = {
 
 
 def _look_at(thing: object) -> _Known | None:
-    """Read the settings of a store, or of a retriever and its store; None where they are not known."""
+    """Read the settings of a store, or of a retriever (or one within it) and its store; None if they are not known."""
     try:
+        thing = getattr(thing, "retriever", thing)  # of a stock `TextEmbeddingRetriever`
         stores = (getattr(thing, name, None) for name in ("document_store", "_document_store"))
         store = next((store for store in stores if store is not None), thing)
         name = next((base.__name__ for base in type(store).__mro__ if base.__name__ in _KINDS), None)

@@ -10,8 +10,9 @@ import pytest
 import pytest_socket
 from filelock import FileLock
 from fpdf import FPDF
-from haystack import Document, ExtractedAnswer, Pipeline
+from haystack import Document, ExtractedAnswer, Pipeline, SuperComponent
 from haystack.core.errors import PipelineRuntimeError
+from haystack.document_stores.in_memory import InMemoryDocumentStore
 from rich.text import Text
 from typer.testing import CliRunner
 
@@ -586,9 +587,30 @@ class TestTuneHybrid:
         numbers = {"join_mode": before.join_mode, "weights": before.weights}
         assert after.to_dict()["init_parameters"] | numbers == before.to_dict()["init_parameters"]
 
+    @pytest.mark.parametrize("kind", ["answering", "super-component"])
+    def test_a_retriever_within_a_component_is_found(self, pipeline, questions, tmp_path, kind):
+        loaded = Pipeline.loads(pipeline.read_text())
+        if kind == "super-component":
+            outer = SuperComponent(loaded)
+        else:
+            outer = ROMExtractiveQA(retriever=loaded.remove_component("search"), model="x")
+        whole, file, tuned = Pipeline(), tmp_path / "whole.yaml", tmp_path / "tuned.yaml"
+        whole.add_component("outer", outer)
+        file.write_text(whole.dumps())
+        shown = CliRunner().invoke(app, ["tune-hybrid", str(questions), "--pipeline", str(file), "--output", str(tuned)])
+        assert shown.exit_code == 0, shown.output
+        after = Pipeline.loads(tuned.read_text()).get_component("outer")
+        after = after.pipeline.get_component("search") if kind == "super-component" else after.retriever
+        assert after.weights is not None
+        assert f"join_mode='{after.join_mode}', weights={after.weights}" in shown.stdout
+
     def test_mistakes(self, docs, tiny_checkpoint, pipeline, questions, tmp_path):
         (tmp_path / "empty.yaml").write_text("components: {}\nconnections: []\n")
         (tmp_path / "broken.yaml").write_text("components: [")
+        unnamed = tmp_path / "unnamed.yaml"
+        made = Pipeline()
+        made.add_component("qa", ROMExtractiveQA(InMemoryDocumentStore(shared=False)))
+        unnamed.write_text(made.dumps())
         for options, message in (
             ([], "Give either --docs"),
             (["--docs", docs, "--pipeline", pipeline], "Give either --docs"),
@@ -598,6 +620,7 @@ class TestTuneHybrid:
                 "A pipeline names its own model and store; give --index",
             ),
             (["--pipeline", pipeline, "--index", tmp_path / "index"], "A pipeline names its own model and store"),
+            (["--pipeline", unnamed], "ROMExtractiveQA takes one as retriever"),
             (["--pipeline", tmp_path / "empty.yaml"], "has 0 components of type ROMHybridRetriever"),
             (["--pipeline", tmp_path / "broken.yaml"], "can't be loaded as a pipeline"),
             (["--pipeline", tmp_path / "none.yaml"], "No such file"),

@@ -54,21 +54,25 @@ def test_reciprocal_ranks_are_added_up():
     assert list(fused) == ["a", "c", "b", "d"]  # ties as in the first search, then as in the second
 
 
-def test_merge_adds_up_scores_as_they_are():
-    assert fuse([KEYWORD, DENSE], "merge") == pytest.approx({"a": 6.25, "b": 3, "c": 1.45, "d": 0.4})
-
-
 def test_equal_missing_and_odd_scores():
     for mode in ("z_score", "min_max"):
         assert fuse([[("a", 3.0), ("b", 3.0)]], mode) == {"a": 1.0, "b": 1.0}
-        assert fuse([[("a", None), ("b", None)], [("c", None)]], mode) == {"a": 0.5, "b": 0.5, "c": 0.5}
     assert fuse([[("a", 7.0)], []], "min_max") == {"a": 0.5}
     odd = [("a", 5.0), ("b", 1.0), ("c", None), ("d", math.nan), ("e", -math.inf)]
     assert fuse([odd], "min_max") == {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 0.0}
-    assert fuse([odd], "merge") == {"a": 5.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 0.0}
     huge = [("a", 1.7e308), ("b", -1.7e308)]
     for mode in ("z_score", "min_max"):
         assert all(math.isfinite(value) for value in fuse([huge], mode).values())
+
+
+def test_ranks_count_where_a_search_gives_no_scores():
+    unscored = [("a", None), ("b", None), ("c", math.nan)]
+    assert fuse([unscored], "min_max") == {"a": 1.0, "b": 0.5, "c": 0.0}
+    assert fuse([unscored], "z_score") == fuse([[("a", 3.0), ("b", 2.0), ("c", 1.0)]], "z_score")
+    for mode in FUSIONS:
+        assert list(fuse([[("c", 9.0), ("a", 8.0)], unscored], mode, [0.01, 0.99])) == ["a", "b", "c"]
+    few = fuse([[("a", None)], [("b", 0.9), ("c", 0.8), ("d", 0.1)]], "min_max")
+    assert few == pytest.approx({"a": 0.5, "b": 0.5, "c": 0.5 * 7 / 8, "d": 0.0})
 
 
 def test_a_document_that_a_search_names_twice_counts_once():
@@ -86,6 +90,7 @@ def test_nothing_found_is_nothing(mode):
 def test_all_weight_on_one_search_is_that_search(mode, first, second):
     assert list(fuse([first, second], mode, [1, 0])) == [name for name, _ in first]
     assert list(fuse([first, second], mode, [0, 1])) == [name for name, _ in second]
+    assert list(fuse([first, [(name, None) for name, _ in second]], mode, [0, 1])) == [name for name, _ in second]
 
 
 @pytest.mark.parametrize("mode", FUSIONS)
@@ -122,7 +127,7 @@ def test_scores_count_on_any_scale(mode, found, scale, shift):
     assert mode == "z_score" or all(0 <= value <= 1 for value in fuse([moved], mode).values())
 
 
-@pytest.mark.parametrize("mode", ["z_score", "min_max", "reciprocal_rank_fusion"])
+@pytest.mark.parametrize("mode", FUSIONS)
 @settings(max_examples=30, deadline=None)
 @given(examples=st.lists(st.tuples(searches(), searches(), st.sets(st.sampled_from("abcdefgh"))), max_size=5))
 def test_fitted_quality_is_that_of_fusing_with_the_fitted_weights(mode, examples):
@@ -167,6 +172,13 @@ def test_the_better_way_of_fusing_is_chosen():
     sure_of_x = [("x", 9.0), ("y", 0.1), ("w", 0.0)], [("y", 0.91), ("x", 0.9), ("w", 0.1)], {"x"}
     fit = fit_weights([sure_of_y, sure_of_x], ["reciprocal_rank_fusion", "min_max"])
     assert (fit.join_mode, fit.weights, fit.fused.mrr) == ("min_max", [0.5, 0.5], 1)
+
+
+def test_unknown_and_missing_ways_of_fusing_are_named():
+    with pytest.raises(ValueError, match="Unknown join_mode 'rrf'"):
+        fit_weights([(KEYWORD, DENSE, {"a"})], ["z_score", "rrf"])
+    with pytest.raises(ValueError, match="join_modes is empty"):
+        fit_weights([(KEYWORD, DENSE, {"a"})], [])
 
 
 def _before(found, one, other, mode):

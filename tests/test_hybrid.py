@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from haystack import Document, Pipeline
-from haystack.components.retrievers import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
+from haystack import Document, Pipeline, SuperComponent, component
+from haystack.components.retrievers import (
+    InMemoryBM25Retriever,
+    InMemoryEmbeddingRetriever,
+    TextEmbeddingRetriever,
+)
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice
 
 from rom_haystack import (
     ROMHybridRetriever,
     ROMIndexer,
+    ROMRanker,
     ROMRetriever,
     ROMTextEmbedder,
     SQLiteFAISSBM25Retriever,
     SQLiteFAISSDocumentStore,
     SQLiteFAISSEmbeddingRetriever,
 )
-from rom_haystack.fusion import fuse
-from rom_haystack.hybrid import SearchFusion
+from rom_haystack.fusion import FUSIONS, fuse
 
 TEXTS = (
     "The heron waits beside the river for its supper.",
@@ -64,10 +68,10 @@ def make(store, tiny_checkpoint):
 def searches(store, tiny_checkpoint):
     """What each of the two searches finds alone, keyword first."""
 
-    def search(query=QUERY, scale_score=False, filters=None, top_k=50):
-        keyword = SQLiteFAISSBM25Retriever(store, top_k=top_k, scale_score=scale_score)
+    def search(query=QUERY, filters=None, top_k=50):
+        keyword = SQLiteFAISSBM25Retriever(store, top_k=top_k)
         dense = ROMRetriever(
-            retriever=SQLiteFAISSEmbeddingRetriever(store, top_k=top_k, scale_score=scale_score),
+            retriever=SQLiteFAISSEmbeddingRetriever(store, top_k=top_k),
             text_embedder=ROMTextEmbedder(model=str(tiny_checkpoint), progress_bar=False),
         )
         return [retriever.run(query, filters=filters)["documents"] for retriever in (keyword, dense)]
@@ -105,15 +109,7 @@ def test_ranks_are_fused_on_request(make, searches):
     assert [expected[name] for name in ids(found)] == pytest.approx(best_first)
 
 
-def test_scaled_scores_are_merged_by_weight(make, searches):
-    found = make(join_mode="merge", weights=[1.0, 3.0]).run(query=QUERY)["documents"]
-    keyword, dense = (scores(documents) for documents in searches(scale_score=True))
-    assert scores(found) == pytest.approx({id_: 0.25 * keyword.get(id_, 0) + 0.75 * dense[id_] for id_ in dense})
-    assert all(0 <= document.score <= 1 for document in found)
-    assert ids(found) == sorted(ids(found), key=scores(found).get, reverse=True)
-
-
-@pytest.mark.parametrize("join_mode", ["z_score", "merge"])
+@pytest.mark.parametrize("join_mode", FUSIONS)
 @pytest.mark.parametrize("slow", ["bm25_retrieval_async", "embedding_retrieval_async"])
 async def test_weights_stay_with_their_search_whichever_ends_first(make, searches, store, monkeypatch, join_mode, slow):
     fast = {"bm25_retrieval_async": "embedding_retrieval_async"}.get(slow, "bm25_retrieval_async")
@@ -175,6 +171,10 @@ def test_wrong_values_are_named(make, tiny_checkpoint):
             make(weights=weights)
     with pytest.raises(ValueError, match="join_mode 'concatenate'"):
         make(join_mode="concatenate")
+    saved = make().to_dict()
+    saved["init_parameters"]["join_mode"] = "merge"  # of a development version
+    with pytest.raises(ValueError, match="Unknown join_mode 'merge'; choose one of z_score"):
+        ROMHybridRetriever.from_dict(saved)
     with pytest.raises(ValueError, match="candidates is 5, less than top_k, which is 6"):
         make(top_k=6, candidates=5)
     with pytest.raises(ValueError, match="top_k is 0"):
@@ -204,7 +204,9 @@ def test_wrong_retrievers_are_refused(in_memory):
     ):
         with pytest.raises(ValueError, match=r"either document_store .* or both keyword_retriever and dense_retriever"):
             ROMHybridRetriever(**given)
-    with pytest.raises(ValueError, match="NoSearch is searched through its own keyword retriever"):
+    with pytest.raises(
+        ValueError, match="NoSearch is searched through retrievers of its own: give keyword_retriever and"
+    ):
         ROMHybridRetriever(NoSearch())
     with pytest.raises(ValueError, match=r"InMemoryEmbeddingRetriever, given as keyword_retriever, .* takes no query"):
         ROMHybridRetriever(keyword_retriever=dense, dense_retriever=dense)
@@ -281,33 +283,160 @@ def test_fitting_gives_plain_numbers_and_changes_nothing(make):
     fitted = make(join_mode=fit.join_mode, weights=fit.weights)
     for (question, _), content in zip(questions, (TEXTS[3], TEXTS[4]), strict=False):
         assert fitted.run(question)["documents"][0].content == content
+    with pytest.raises(ValueError, match="Unknown join_mode 'rrf'"):
+        hybrid.fit(questions, join_modes=["rrf"])
     with pytest.raises(ValueError, match="no questions with answers"):
         hybrid.fit([("Who?", []), ("Where?", [" "])])
     with pytest.raises(ValueError, match="None of the 1 questions"):
         hybrid.fit([("Who?", ["a sentence of no document"])])
 
 
-def test_fusion_keeps_the_lists_apart():
-    keyword, dense = [Document(id="k", content="k", score=9.0)], [Document(id="d", content="d", score=0.5)]
-    fusion = SearchFusion(weights=[0.2, 0.8])
-    assert ids(fusion.run(keyword=keyword, dense=dense)["documents"]) == ["d", "k"]
-    assert ids(fusion.run(dense=dense, keyword=keyword, top_k=1)["documents"]) == ["d"]
-    assert ids(SearchFusion().run(keyword=keyword, dense=dense)["documents"]) == ["k", "d"]  # a tie
-    assert fusion.run(keyword=keyword, dense=dense, top_k=0)["documents"] == []
-    assert fusion.run(keyword=[], dense=[])["documents"] == []
-    with pytest.raises(ValueError, match="top_k is -1"):
-        fusion.run(keyword=keyword, dense=dense, top_k=-1)
-
-
 def test_round_trip_from_a_pipeline_file(make):
     hybrid = make(
-        device=ComponentDevice.from_str("cpu"), top_k=3, candidates=4, join_mode="merge", weights=[0.25, 0.75]
+        device=ComponentDevice.from_str("cpu"), top_k=3, candidates=4, join_mode="min_max", weights=[0.25, 0.75]
     )
     pipeline = Pipeline()
     pipeline.add_component("hybrid", hybrid)
     loaded = Pipeline.loads(pipeline.dumps())
     assert loaded.dumps() == pipeline.dumps()
     assert loaded.run({"hybrid": {"query": QUERY}})["hybrid"] == hybrid.run(query=QUERY)
+
+
+class ChromaDocumentStore:
+    """Known by its name, as one that gives distances for scores."""
+
+    _distance_function, _metadata, _collection = "cosine", None, None
+
+
+DISTANT = [
+    Document(id=name, content=name, score=score) for name, score in (("best", 0.1), ("mid", 0.5), ("worst", 0.9))
+]
+
+
+@component
+class DistancesByText:
+    """Shaped like `ChromaQueryTextRetriever`."""
+
+    def __init__(self):
+        self.document_store = ChromaDocumentStore()
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, filters: dict | None = None, top_k: int | None = None):
+        return {"documents": DISTANT[:top_k]}
+
+
+@component
+class DistancesByEmbedding:
+    """Shaped like `ChromaEmbeddingRetriever`."""
+
+    def __init__(self):
+        self.document_store = ChromaDocumentStore()
+
+    @component.output_types(documents=list[Document])
+    def run(self, query_embedding: list[float], filters: dict | None = None, top_k: int | None = None):
+        return {"documents": DISTANT[:top_k]}
+
+
+@pytest.mark.parametrize("join_mode", FUSIONS)
+@pytest.mark.parametrize("kind", ["text", "stock", "embedding", "ours"])
+async def test_distances_rank_the_near_first(kind, join_mode, tiny_checkpoint):
+    embedder = ROMTextEmbedder(model=str(tiny_checkpoint), progress_bar=False)
+    dense = {
+        "text": DistancesByText,
+        "stock": lambda: TextEmbeddingRetriever(retriever=DistancesByEmbedding(), text_embedder=embedder),
+        "embedding": DistancesByEmbedding,
+        "ours": lambda: ROMRetriever(retriever=DistancesByEmbedding(), text_embedder=embedder),
+    }[kind]()
+    nothing = InMemoryBM25Retriever(InMemoryDocumentStore(shared=False))
+    hybrid = ROMHybridRetriever(
+        keyword_retriever=nothing,
+        dense_retriever=dense,
+        model=str(tiny_checkpoint),
+        join_mode=join_mode,
+        weights=[0.0, 1.0],
+    )
+    assert ids(hybrid.run(QUERY)["documents"]) == ["best", "mid", "worst"]
+    assert ids((await hybrid.run_async(QUERY))["documents"]) == ["best", "mid", "worst"]
+    assert hybrid.fit([(QUERY, ["best"])], join_modes=[join_mode]).alone[1].mrr == 1
+    assert [document.score for document in DISTANT] == [0.1, 0.5, 0.9]
+
+
+def test_super_components_are_asked_by_their_inputs(in_memory, tiny_checkpoint):
+    pipeline = Pipeline()
+    pipeline.add_component("search", InMemoryBM25Retriever(in_memory))
+    pipeline.add_component("ranker", ROMRanker(model=str(tiny_checkpoint)))
+    pipeline.connect("search.documents", "ranker.documents")
+    inputs = {"query": ["search.query", "ranker.query"], "filters": ["search.filters"], "top_k": ["search.top_k"]}
+    ranked = SuperComponent(pipeline, inputs, {"ranker.documents": "documents"})
+    dense = InMemoryEmbeddingRetriever(in_memory)
+    hybrid = ROMHybridRetriever(keyword_retriever=ranked, dense_retriever=dense, model=str(tiny_checkpoint))
+    assert len(hybrid.run(QUERY)["documents"]) == len(TEXTS)
+    by_keyword = ROMHybridRetriever(
+        keyword_retriever=ranked, dense_retriever=dense, model=str(tiny_checkpoint), weights=[1, 0]
+    )
+    expected = ranked.run(query=QUERY, filters=WILD, top_k=50)["documents"]
+    assert ids(by_keyword.run(QUERY, filters=WILD)["documents"]) == ids(expected)
+    with pytest.raises(ValueError, match=r"SuperComponent, given as keyword_retriever, .* takes no filters, no top_k"):
+        ROMHybridRetriever(
+            keyword_retriever=SuperComponent(pipeline, {"query": inputs["query"]}, {"ranker.documents": "documents"}),
+            dense_retriever=dense,
+        )
+
+
+def test_retrievers_that_need_more_than_a_query_are_refused(in_memory):
+    @component
+    class HybridSearch:  # as Weaviate's
+        @component.output_types(documents=list[Document])
+        def run(self, query: str, query_embedding: list[float], filters: dict | None = None, top_k: int | None = None):
+            raise NotImplementedError
+
+    @component
+    class EitherWay:
+        @component.output_types(documents=list[Document])
+        def run(
+            self,
+            query: str,
+            query_embedding: list[float] | None = None,
+            filters: dict | None = None,
+            top_k: int | None = None,
+        ):
+            return {"documents": [Document(content=f"{query}: {query_embedding}")]}
+
+    keyword, dense = InMemoryBM25Retriever(in_memory), InMemoryEmbeddingRetriever(in_memory)
+    for given, needed in (
+        ({"keyword_retriever": keyword, "dense_retriever": HybridSearch()}, "dense_retriever, .* needs query, too"),
+        ({"keyword_retriever": HybridSearch(), "dense_retriever": dense}, "keyword_retriever, .* needs query_emb"),
+    ):
+        with pytest.raises(ValueError, match=needed):
+            ROMHybridRetriever(**given)
+    by_text = ROMHybridRetriever(keyword_retriever=keyword, dense_retriever=EitherWay(), weights=[0, 1])
+    assert [document.content for document in by_text.run("Who?")["documents"]] == ["Who?: None"]
+
+
+def test_more_than_fifty_documents(store, tiny_checkpoint):
+    asked = []
+
+    @component
+    class Counting:
+        @component.output_types(documents=list[Document])
+        def run(self, query: str, filters: dict | None = None, top_k: int | None = None):
+            asked.append(top_k)
+            return {"documents": []}
+
+    def hybrid(**options):
+        return ROMHybridRetriever(keyword_retriever=Counting(), dense_retriever=Counting(), **options)
+
+    for options, run, depth in (
+        ({}, {}, 50),
+        ({"top_k": 100}, {}, 100),
+        ({}, {"top_k": 100}, 100),
+        ({"top_k": 100}, {"top_k": 3}, 50),
+        ({"candidates": 20}, {"top_k": 30}, 30),
+        ({"candidates": 20}, {"candidates": 5}, 5),
+    ):
+        asked.clear()
+        hybrid(**options).run("Who?", **run)
+        assert asked == [depth, depth]
 
 
 @pytest.mark.integration

@@ -27,7 +27,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "files": (),
     "folders": ("caches", "files"),
     "passages": ("files",),
-    "hybrid": ("modeling", "components", "fusion", "metrics", "searches"),
+    "hybrid": ("modeling", "components", "fusion", "metrics", "searches", "store_similarity"),
     "questions": (),
     "searches": ("document_stores",),
     "pipelines": ("modeling", "components", "files", "hybrid", "passages", "searches"),

@@ -6,14 +6,26 @@ import sys
 import docx
 import pytest
 from fpdf import FPDF
-from haystack import Document, Pipeline
-from haystack.components.retrievers import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
+from haystack import Document, Pipeline, SuperComponent
+from haystack.components.retrievers import (
+    InMemoryBM25Retriever,
+    InMemoryEmbeddingRetriever,
+    TextEmbeddingRetriever,
+)
 from haystack.core.serialization import component_from_dict, component_to_dict
 from haystack.dataclasses import ByteStream
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice
 
-from rom_haystack import ROMExtractiveQA, ROMHybridRetriever, ROMIndexer, SQLiteFAISSDocumentStore
+from rom_haystack import (
+    ROMExtractiveQA,
+    ROMHybridRetriever,
+    ROMIndexer,
+    ROMRanker,
+    ROMRetriever,
+    ROMTextEmbedder,
+    SQLiteFAISSDocumentStore,
+)
 from rom_haystack.pipelines import ROMFileConverter
 
 PARAGRAPHS = ("The heron waits beside the river for its supper.", "The kestrel hovers above the meadow at noon.")
@@ -287,7 +299,7 @@ def test_a_store_is_searched_by_keywords_by_meaning_and_by_both(kind, tiny_check
         assert qa.run(query=query, top_k_retriever=1)["documents"][0].content == contents[way][0]
         batch = qa.run_batch([query, "Ibis"], top_k_retriever=2)
         assert [d.content for d in batch["documents"][0]] == contents[way][:2]
-        assert component_from_dict(ROMExtractiveQA, component_to_dict(qa, "qa"), "qa").retrieval == way
+        assert component_from_dict(ROMExtractiveQA, component_to_dict(qa, "qa"), "qa").retrieval == (way or "hybrid")
     assert asyncio.run(ways["hybrid"].run_async(query=query))["documents"] == found["hybrid"]["documents"]
 
 
@@ -303,7 +315,7 @@ def test_retrievers_that_take_a_query_will_do(indexed, tiny_checkpoint):
     model = str(tiny_checkpoint)
     for retriever in (
         InMemoryBM25Retriever(indexed, top_k=1),
-        ROMHybridRetriever(indexed, model=model, top_k=1),
+        ROMHybridRetriever(indexed, model=model, top_k=1, weights=[1, 0]),  # a random encoder knows nothing of it
     ):
         qa = ROMExtractiveQA(retriever=retriever, model=model)
         found = qa.run(query="How high is Mount Everest?")["documents"]
@@ -315,7 +327,67 @@ def test_retrievers_that_take_a_query_will_do(indexed, tiny_checkpoint):
 def test_pipelines_saved_before_there_was_a_choice_load(indexed, tiny_checkpoint):
     data = component_to_dict(ROMExtractiveQA(indexed, model=str(tiny_checkpoint)), "qa")
     del data["init_parameters"]["retrieval"]
-    assert component_from_dict(ROMExtractiveQA, data, "qa").retrieval is None
+    assert component_from_dict(ROMExtractiveQA, data, "qa").retrieval == "hybrid"
+    given = component_to_dict(ROMExtractiveQA(retriever=InMemoryBM25Retriever(indexed)), "qa")
+    assert given["init_parameters"]["retrieval"] is None
+    assert component_from_dict(ROMExtractiveQA, given, "qa").retrieval is None
+
+
+def test_documents_are_read_without_embeddings(indexed, tiny_checkpoint):
+    model = str(tiny_checkpoint)
+    query = "How high is Mount Everest?"
+    for qa in (
+        ROMExtractiveQA(indexed, model=model, retrieval="keyword"),
+        ROMExtractiveQA(retriever=InMemoryBM25Retriever(indexed), model=model),
+    ):
+        found = qa.run(query=query)
+        batch = {name: groups[0] for name, groups in qa.run_batch([query]).items()}
+        for result in (found, asyncio.run(qa.run_async(query=query)), batch):
+            read = [answer.document for answer in result["answers"] if answer.document is not None]
+            assert read
+            assert all(document.embedding is None for document in (*read, *result["documents"]))
+    assert all(document.embedding for document in indexed.filter_documents())
+
+
+def test_a_ranker_between_retriever_and_reader(indexed, tiny_checkpoint):
+    model = str(tiny_checkpoint)
+    pipeline = Pipeline()
+    pipeline.add_component("search", ROMHybridRetriever(indexed, model=model))
+    pipeline.add_component("ranker", ROMRanker(model=model))
+    pipeline.connect("search.documents", "ranker.documents")
+    inputs = {"query": ["search.query", "ranker.query"], "filters": ["search.filters"], "top_k": ["ranker.top_k"]}
+    qa = ROMExtractiveQA(retriever=SuperComponent(pipeline, inputs, {"ranker.documents": "documents"}), model=model)
+    query = "How high is Mount Everest?"
+    expected = pipeline.run({"search": {"query": query}, "ranker": {"query": query, "top_k": 2}})["ranker"]["documents"]
+    assert [d.id for d in qa.run(query=query, top_k_retriever=2)["documents"]] == [d.id for d in expected]
+    assert [d.id for d in qa.run_batch([query], top_k_retriever=2)["documents"][0]] == [d.id for d in expected]
+
+
+def test_another_model_in_the_retriever_is_told(indexed, tiny_checkpoint, caplog):
+    model = str(tiny_checkpoint)
+
+    def warned(retriever, **options):
+        caplog.clear()
+        ROMExtractiveQA(retriever=retriever(), **options)
+        return "its retriever embeds queries with" in caplog.text
+
+    inner, keyword = InMemoryEmbeddingRetriever(indexed), InMemoryBM25Retriever(indexed)
+    default, ours = ROMTextEmbedder(), ROMTextEmbedder(model=model)
+    for forgotten in (
+        lambda: ROMHybridRetriever(indexed),
+        lambda: ROMHybridRetriever(keyword_retriever=keyword, dense_retriever=inner),
+        lambda: ROMRetriever(retriever=inner, text_embedder=default),
+        lambda: TextEmbeddingRetriever(retriever=inner, text_embedder=default),
+        lambda: ROMHybridRetriever(keyword_retriever=keyword, dense_retriever=ROMRetriever(retriever=inner)),
+    ):
+        assert warned(forgotten, model=model)
+        assert not warned(forgotten)
+    assert warned(lambda: ROMHybridRetriever(indexed, model=model))
+    assert not warned(lambda: ROMHybridRetriever(indexed, model=model), model=model)
+    assert not warned(lambda: ROMHybridRetriever(indexed, model=model), model="a reader of its own")
+    assert not warned(lambda: ROMRetriever(retriever=inner, text_embedder=ours), model=model)
+    assert not warned(lambda: InMemoryEmbeddingRetriever(indexed), model=model)
+    assert not warned(lambda: InMemoryBM25Retriever(indexed), model=model)
 
 
 def test_wrong_stores_and_retrievers_are_refused(store):
@@ -330,7 +402,7 @@ def test_wrong_stores_and_retrievers_are_refused(store):
         ROMExtractiveQA()
     with pytest.raises(ValueError, match="one of the two"):
         ROMExtractiveQA(store, retriever=InMemoryEmbeddingRetriever(store))
-    with pytest.raises(ValueError, match="OtherStore is searched through its own"):
+    with pytest.raises(ValueError, match="OtherStore is searched through retrievers of its own: give retriever, such"):
         ROMExtractiveQA(OtherStore())
     with pytest.raises(ValueError, match="NoSearch, given as retriever, can't be asked: its run takes no query_emb"):
         ROMExtractiveQA(retriever=NoSearch())

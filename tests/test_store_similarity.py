@@ -275,6 +275,11 @@ def test_distances_become_similarities():
     assert score_to_similarity(milvus(None, "L2"))(0.25) == -0.25
     assert score_to_similarity(milvus("L2", "L2")) is None
     assert score_to_similarity(InMemoryDocumentStore()) is None
+    assert score_to_similarity(named("TextEmbeddingRetriever", retriever=named("Any", document_store=chroma("l2"))))
+    by_l2 = named("PgvectorDocumentStore", vector_function="l2_distance", embedding_dimension=64)
+    vectors = named("PgvectorEmbeddingRetriever", document_store=by_l2, vector_function="l2_distance")
+    assert score_to_similarity(vectors)(0.25) == -0.25
+    assert score_to_similarity(named("PgvectorKeywordRetriever", document_store=by_l2)) is None
 
 
 def test_the_example_in_the_docs(capsys):

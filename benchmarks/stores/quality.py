@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,13 +11,12 @@ from numpy.typing import NDArray
 
 from benchmarks.exact import nearest
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.hybrid import fuse_documents
+from rom_haystack.fusion import first_rank
+from rom_haystack.hybrid import CANDIDATES, fuse_documents
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.data.dataset import Passage, Question
 
 CUTOFFS = (1, 5, 20)
-#: What each search contributes to a fusion, as in `ROMHybridRetriever`.
-_CANDIDATES = 50
 
 
 def answer_recall(
@@ -69,8 +67,8 @@ def searches(
         store.write_documents(documents)
         store.optimize()
         for number, question in enumerate(questions):
-            dense = store.embedding_retrieval(queries[number].tolist(), top_k=_CANDIDATES)
-            keywords = store.bm25_retrieval(question.text, top_k=_CANDIDATES)
+            dense = store.embedding_retrieval(queries[number].tolist(), top_k=CANDIDATES)
+            keywords = store.bm25_retrieval(question.text, top_k=CANDIDATES)
             hybrid = fuse_documents(keywords, dense, "z_score", None)
             found = {"dense": dense, "keywords": keywords, "hybrid": hybrid}
             yield {name: documents[: max(CUTOFFS)] for name, documents in found.items()}
@@ -80,10 +78,10 @@ def first_hits(found: Sequence[Sequence[str]], questions: Sequence[Question]) ->
     """Find for each question the rank, from 1, of the first text with an answer; infinity where none has one."""
     tokens = {text: answer_tokens(text) for texts in found for text in texts}
     hits = [
-        [rank for rank, text in enumerate(texts, start=1) if has_answer(tokens[text], question.answers)]
+        first_rank(texts, {text for text in texts if has_answer(tokens[text], question.answers)})
         for texts, question in zip(found, questions, strict=True)
     ]
-    return np.array([min(ranks, default=math.inf) for ranks in hits])
+    return np.array(hits)
 
 
 def recall_figures(hits: NDArray[np.float64]) -> dict[str, float]:

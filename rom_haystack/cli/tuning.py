@@ -1,5 +1,7 @@
 """The command that fits hybrid retrieval to questions with known answers."""
 
+import inspect
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,41 +63,54 @@ def tune_hybrid(
 
                 fit = ROMHybridRetriever(library.store, model=model).fit(asked, join_modes=("z_score",))
         elif pipeline is not None:
-            loaded, name, retriever = _hybrid_of(pipeline)
+            loaded, retriever = _hybrid_of(pipeline)
             fit = retriever.fit(asked)
             if output is not None:
-                output.write_text(_tuned(loaded, name, fit), encoding="utf-8")
+                retriever.join_mode, retriever.weights = fit.join_mode, fit.weights
+                output.write_text(loaded.dumps(), encoding="utf-8")
         if as_json:
             print_json(_fields(fit, len(asked)))
         else:
             _show(fit, len(asked), folder=docs is not None)
 
 
-def _hybrid_of(file: Path) -> "tuple[Pipeline, str, ROMHybridRetriever]":
-    """Load a pipeline and find the hybrid retriever in it."""
+def _hybrid_of(file: Path) -> "tuple[Pipeline, ROMHybridRetriever]":
+    """Load a pipeline and find the hybrid retriever in it, or in a component in it."""
     import yaml  # noqa: PLC0415
     from haystack import Pipeline  # noqa: PLC0415
     from haystack.core.errors import DeserializationError  # noqa: PLC0415
-
-    from rom_haystack.hybrid import ROMHybridRetriever  # noqa: PLC0415
 
     try:
         loaded = Pipeline.loads(file.read_text(encoding="utf-8"))
     except (DeserializationError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"'{file}' can't be loaded as a pipeline: {error}") from error
-    found = [(name, part) for name, part in loaded.walk() if isinstance(part, ROMHybridRetriever)]
+    found = list(_hybrids(loaded))
     if len(found) != 1:
-        raise ValueError(f"'{file}' has {len(found)} components of type ROMHybridRetriever; one is needed.")
-    return loaded, *found[0]
+        raise ValueError(
+            f"'{file}' has {len(found)} components of type ROMHybridRetriever; one is needed. "
+            "(ROMExtractiveQA takes one as retriever; what it makes for a document_store has no place in the file.)"
+        )
+    return loaded, found[0]
 
 
-def _tuned(pipeline: "Pipeline", name: str, fit: "FusionFit") -> str:
-    """Write a pipeline with what was found in place of the retriever's own numbers."""
-    import yaml  # noqa: PLC0415
+def _hybrids(thing: Any) -> "Iterator[ROMHybridRetriever]":
+    """Find the hybrid retrievers that a pipeline's file names: its components, and what these were given."""
+    from haystack import Pipeline  # noqa: PLC0415
 
-    data = pipeline.to_dict()
-    data["components"][name]["init_parameters"] |= {"join_mode": fit.join_mode, "weights": fit.weights}
-    return yaml.safe_dump(data, sort_keys=False)
+    from rom_haystack.hybrid import ROMHybridRetriever  # noqa: PLC0415
+
+    if isinstance(thing, ROMHybridRetriever):
+        yield thing
+        return
+    parts: list[Any] = []
+    if isinstance(thing, Pipeline):
+        parts = [part for _, part in thing.walk()]
+    elif isinstance(thing, dict):
+        parts = list(thing.values())
+    elif hasattr(thing, "__haystack_input__"):
+        parts = [getattr(thing, name, None) for name in inspect.signature(type(thing).__init__).parameters]
+    for part in parts:
+        yield from _hybrids(part)
 
 
 def _fields(fit: "FusionFit", asked: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Queries to documents, over any store's embedding retriever."""
 
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -9,14 +8,14 @@ from haystack.components.embedders.types import TextEmbedder
 from haystack.components.retrievers.types import EmbeddingRetriever
 from haystack.core.serialization import component_to_dict
 
-from rom_haystack.components._inner import call_async, given
-from rom_haystack.components._queries import check_query, check_top_k
+from rom_haystack.components._inner import Wrapper, best_first, call_async, check_inputs, given, without_embedding
+from rom_haystack.components._queries import check_queries, check_query, check_top_k
 from rom_haystack.components.text_embedder import ROMTextEmbedder
 from rom_haystack.store_similarity import score_to_similarity
 
 
 @component
-class ROMRetriever:
+class ROMRetriever(Wrapper):
     """Retrieve documents by a text query: ROM embeds it, any embedding retriever searches its store.
 
     Takes the place of `TextEmbeddingRetriever`. Documents come best first; those without a score come last. Scores are
@@ -40,6 +39,9 @@ class ROMRetriever:
             documents.
         return_embedding: Let documents keep the embeddings that `retriever` returned. They are dropped by default,
             as pipelines copy whatever passes between components.
+
+    Raises:
+        ValueError: `retriever` can't be asked by an embedding.
     """
 
     def __init__(
@@ -49,32 +51,11 @@ class ROMRetriever:
         text_embedder: TextEmbedder | None = None,
         return_embedding: bool = False,
     ) -> None:
+        check_inputs(retriever, "retriever", ("query_embedding",))
         self.retriever = retriever
         self.text_embedder: TextEmbedder = ROMTextEmbedder() if text_embedder is None else text_embedder
         self.return_embedding = return_embedding
         self._checked_store = False
-
-    def warm_up(self) -> None:
-        """Warm up the embedder and the retriever; the first time, check that the store fits the embeddings."""
-        for inner in self._inner("warm_up"):
-            inner.warm_up()
-        self._check_store()
-
-    async def warm_up_async(self) -> None:
-        """Warm up on the serving event loop; what has no async warm-up runs in a thread."""
-        for inner in (self.text_embedder, self.retriever):
-            await call_async(inner, "warm_up")
-        self._check_store()
-
-    def close(self) -> None:
-        """Release the embedder's and the retriever's resources."""
-        for inner in self._inner("close"):
-            inner.close()
-
-    async def close_async(self) -> None:
-        """Release the embedder's and the retriever's resources on the serving event loop."""
-        for inner in (self.text_embedder, self.retriever):
-            await call_async(inner, "close")
 
     @component.output_types(documents=list[Document])
     def run(
@@ -124,10 +105,10 @@ class ROMRetriever:
             `documents`: one list per query, best first.
 
         Raises:
+            TypeError: `queries` is a single text.
             ValueError: A query is blank, or `top_k` is negative.
         """
-        for query in queries:
-            check_query(query)
+        check_queries(queries)
         check_top_k(top_k)
         if top_k == 0:  # several stores' retrievers read 0 as "not given"
             return {"documents": [[] for _ in queries]}
@@ -150,8 +131,11 @@ class ROMRetriever:
         """Build the component from the dictionary that `to_dict` made; `data` stays as it is."""
         return default_from_dict(cls, deepcopy(data))
 
-    def _inner(self, method: str) -> list[Any]:
-        return [inner for inner in (self.text_embedder, self.retriever) if hasattr(inner, method)]
+    def _inner(self) -> tuple[Any, ...]:
+        return self.text_embedder, self.retriever
+
+    def _warmed(self) -> None:
+        self._check_store()
 
     def _check_store(self) -> None:
         if not self._checked_store and isinstance(self.text_embedder, ROMTextEmbedder):
@@ -165,9 +149,5 @@ class ROMRetriever:
 
     def _finish(self, documents: list[Document]) -> list[Document]:
         self._check_store()  # some stores' metric is known once they were used
-        if to_similarity := score_to_similarity(self.retriever):
-            documents = [d if d.score is None else replace(d, score=to_similarity(d.score)) for d in documents]
-        ranked = sorted(documents, key=lambda d: float("-inf") if d.score is None else d.score, reverse=True)
-        if self.return_embedding:
-            return ranked
-        return [d if d.embedding is None else replace(d, embedding=None) for d in ranked]
+        ranked = best_first(documents, score_to_similarity(self.retriever))
+        return ranked if self.return_embedding else [without_embedding(document) for document in ranked]

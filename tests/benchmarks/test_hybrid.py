@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 
-import numpy as np
 import pytest
 
 from benchmarks.expectations import read_expectations
-from benchmarks.hybrid import COLLECTIONS, EXPECTATIONS, drawn_questions, first_ranks, interval
-
-
-def test_first_ranks():
-    assert first_ranks([["a", "b"], ["a", "b"], []], [{"b", "z"}, set(), {"a"}]).tolist() == [2, math.inf, math.inf]
-
-
-def test_interval_is_of_the_mean_in_percent():
-    found = interval(np.array([1.0] * 75 + [0.0] * 25), seed=13)
-    assert found["mean"] == 75
-    assert 60 < found["low"] < 75 < found["high"] < 90
-    assert interval(np.array([-1.0, -1.0]), seed=13) == {"mean": -100, "low": -100, "high": -100}
+from benchmarks.hybrid import COLLECTIONS, EXPECTATIONS, drawn_questions
 
 
 def test_questions_with_answers_come_first(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from haystack import Document, Pipeline, component
-from haystack.components.retrievers import InMemoryEmbeddingRetriever
+from haystack.components.retrievers import InMemoryBM25Retriever, InMemoryEmbeddingRetriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
@@ -126,6 +126,16 @@ async def test_an_inner_retriever_without_async_runs_in_a_thread(text_embedder):
     found = await ROMRetriever(retriever=stub, text_embedder=text_embedder).run_async("river", top_k=1)
     assert found["documents"] == stub.documents
     assert stub.calls == [{"filters": None, "top_k": 1, "dim": 64}]
+
+
+def test_queries_come_as_a_list(retriever):
+    with pytest.raises(TypeError, match="found a single str"):
+        retriever.run_batch("nile")
+
+
+def test_what_cannot_be_asked_by_an_embedding_is_refused(corpus):
+    with pytest.raises(ValueError, match=r"InMemoryBM25Retriever, given as retriever, .* takes no query_embedding"):
+        ROMRetriever(retriever=InMemoryBM25Retriever(InMemoryDocumentStore()))
 
 
 def test_the_default_embedder_is_ours():
