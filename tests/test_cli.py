@@ -597,7 +597,9 @@ class TestTuneHybrid:
         whole, file, tuned = Pipeline(), tmp_path / "whole.yaml", tmp_path / "tuned.yaml"
         whole.add_component("outer", outer)
         file.write_text(whole.dumps())
-        shown = CliRunner().invoke(app, ["tune-hybrid", str(questions), "--pipeline", str(file), "--output", str(tuned)])
+        shown = CliRunner().invoke(
+            app, ["tune-hybrid", str(questions), "--pipeline", str(file), "--output", str(tuned)]
+        )
         assert shown.exit_code == 0, shown.output
         after = Pipeline.loads(tuned.read_text()).get_component("outer")
         after = after.pipeline.get_component("search") if kind == "super-component" else after.retriever
