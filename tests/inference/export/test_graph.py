@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +296,20 @@ class TestErrors:
             export_graph(checkpoint, tmp_path / "export", "onnx")
         assert [path.name for path in (tmp_path / "export").iterdir()] == [".lock"]
 
+    def test_an_output_is_judged_by_its_magnitude_in_all_inputs(self, tiny_model):
+        batches = [batch(tiny_model, 0, length) for length in (1, 20)]
+        outputs = [checks._torch_outputs(tiny_model, inputs) for inputs in batches]
+        name = "relevance_logits"
+        magnitude = max(1.0, *(float(np.abs(found[name]).max()) for found in outputs))
+        for part, message in (
+            (0.4, None),
+            (0.6, r"differ from torch's by 6.0e-01"),
+            (np.nan, "differ from torch's by inf"),
+        ):
+            skewed = iter([{**outputs[0], name: outputs[0][name] + part * magnitude}, outputs[1]])
+            with pytest.raises(CheckpointError, match=message) if message else nullcontext():
+                checks._compare(lambda _, skewed=skewed: next(skewed), tiny_model, batches, tolerance=0.5)
+
     def test_a_graph_that_its_engine_refuses_is_not_kept(self, checkpoint, export, monkeypatch):
         (export / "openvino.xml").unlink()
 
@@ -361,7 +376,8 @@ checkpoint, folder, report = map(Path, sys.argv[1:])
 tokens = TokenIds(np.arange(5, 25), np.zeros(20, dtype=np.int64))
 for backend, kind in (("onnx", ONNXBackend), ("openvino", OpenVINOBackend)):
     for int8 in (False, True):
-        graph = export_graph(checkpoint, folder, backend, int8=int8, calibration=[("Who?", "Ada was here.")])
+        pairs = [("Who was here in 1815?", "Ada was here. " * n) for n in (1, 5, 20)]
+        graph = export_graph(checkpoint, folder, backend, int8=int8, calibration=pairs)
         kind(graph, load_facts(folder), dtype="int8" if int8 else "float32").run([tokens], "reading")
 report.write_text(f"{attempts} {'openvino_telemetry' in sys.modules}")
 """
