@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.components.retrievers.types import EmbeddingRetriever, TextRetriever
@@ -77,6 +77,8 @@ class ROMHybridRetriever(Wrapper):
         ValueError: Neither a store nor both retrievers are given, or more than that; the store needs retrievers; a
             retriever lacks an input, or needs others; or a value is out of range.
     """
+
+    _wraps: ClassVar[tuple[str, ...]] = ("_keyword", "_dense")
 
     def __init__(
         self,
@@ -249,9 +251,6 @@ class ROMHybridRetriever(Wrapper):
             return keyword, dense
         embedder = ROMTextEmbedder(model=self.model, device=self.device, progress_bar=False, backend=self.backend)
         return keyword, ROMRetriever(retriever=dense, text_embedder=embedder)
-
-    def _inner(self) -> tuple[Any, ...]:
-        return self._keyword, self._dense
 
     def _numbers(self, top_k: int | None, candidates: int | None) -> tuple[int, int]:
         check_top_k(top_k)

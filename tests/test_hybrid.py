@@ -192,7 +192,7 @@ def test_wrong_values_are_named(make, tiny_checkpoint):
 def test_wrong_retrievers_are_refused(in_memory):
     class NoSearch:
         def run(self, text: str, top_k: int | None = None):
-            raise NotImplementedError
+            return {"documents": []}
 
     keyword, dense = InMemoryBM25Retriever(in_memory), InMemoryEmbeddingRetriever(in_memory)
     for given in (
@@ -388,7 +388,7 @@ def test_retrievers_that_need_more_than_a_query_are_refused(in_memory):
     class HybridSearch:  # as Weaviate's
         @component.output_types(documents=list[Document])
         def run(self, query: str, query_embedding: list[float], filters: dict | None = None, top_k: int | None = None):
-            raise NotImplementedError
+            return {"documents": []}
 
     @component
     class EitherWay:

@@ -396,7 +396,7 @@ def test_wrong_stores_and_retrievers_are_refused(store):
 
     class NoSearch:
         def run(self, text: str):
-            raise NotImplementedError
+            return {"documents": []}
 
     with pytest.raises(ValueError, match="one of the two"):
         ROMExtractiveQA()

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 from haystack import Document
 from haystack.components.retrievers.types import EmbeddingRetriever
 
 
 class Wrapper:
-    """Warm up and close the components that a component wraps."""
+    """Warm up and close the components that a component wraps, which it names in `_wraps`, its attributes."""
+
+    _wraps: ClassVar[tuple[str, ...]]
 
     def warm_up(self) -> None:
         """Warm up the inner components."""
@@ -37,8 +39,7 @@ class Wrapper:
             await call_async(inner, "close")
 
     def _inner(self) -> tuple[Any, ...]:
-        """Give the inner components."""
-        raise NotImplementedError
+        return tuple(getattr(self, name) for name in self._wraps)
 
     def _warmed(self) -> None:
         """Do what follows a warm-up."""

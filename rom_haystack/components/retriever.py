@@ -1,7 +1,7 @@
 """Queries to documents, over any store's embedding retriever."""
 
 from copy import deepcopy
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.components.embedders.types import TextEmbedder
@@ -43,6 +43,8 @@ class ROMRetriever(Wrapper):
     Raises:
         ValueError: `retriever` can't be asked by an embedding.
     """
+
+    _wraps: ClassVar[tuple[str, ...]] = ("text_embedder", "retriever")
 
     def __init__(
         self,
@@ -130,9 +132,6 @@ class ROMRetriever(Wrapper):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Build the component from the dictionary that `to_dict` made; `data` stays as it is."""
         return default_from_dict(cls, deepcopy(data))
-
-    def _inner(self) -> tuple[Any, ...]:
-        return self.text_embedder, self.retriever
 
     def _warmed(self) -> None:
         self._check_store()

@@ -40,7 +40,6 @@ def test_the_default_leaves_nothing_behind(url, workplace, dicts, counted):
     assert list(workplace.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_leaves_the_temporary_folder_alone(dicts):
     store = make()
     store.write_documents(dicts)

@@ -54,7 +54,9 @@ def test_a_server_for_this_machine_knows_its_names(host):
     try:
         taken = listener(host, 0, "--port")
     except ValueError:
-        pytest.skip(f"this machine has no {host}")
+        if host in ("127.0.0.1", "localhost"):  # every machine has these
+            raise
+        pytest.skip(f"this machine has no loopback address {host}")
     app = saying("here")
     app.add_middleware(Gate, paths={"/"}, max_body_size=0, hosts=known_names(taken, ["docs.example"]))
     url, port = url_of(taken), taken.getsockname()[1]
