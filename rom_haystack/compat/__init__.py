@@ -9,13 +9,15 @@ Constructor arguments, methods, filters and return shapes are those of Haystack 
 are taken, and warned of once.
 """
 
+from rom_haystack.compat.bm25_retriever import BM25Retriever
+from rom_haystack.compat.dense_retriever import DensePassageRetriever
 from rom_haystack.compat.documents import Answer, Document, Span
 from rom_haystack.compat.faiss_store import FAISSDocumentStore
+from rom_haystack.compat.farm_reader import FARMReader
 from rom_haystack.compat.filters import convert_filters
 from rom_haystack.compat.memory_store import InMemoryDocumentStore
 from rom_haystack.compat.pipelines import ExtractiveQAPipeline
-from rom_haystack.compat.reader import FARMReader, TransformersReader
-from rom_haystack.compat.retriever import BM25Retriever, DensePassageRetriever
+from rom_haystack.compat.transformers_reader import TransformersReader
 from rom_haystack.compat.utils import clean_wiki_text, convert_files_to_docs, print_answers
 
 __all__ = [

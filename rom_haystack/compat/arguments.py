@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from haystack import logging
@@ -29,6 +30,15 @@ class Unused(NamedTuple):
 
 #: Arguments that several classes and methods have.
 HEADERS = {"headers": Unused(None, "These stores are in this process; no request is sent.")}
+_CONTINUED = "A training that was interrupted goes on where it was, when it is called again."
+#: Arguments that training a retriever and training a reader have in common.
+TRAINING = {
+    "use_amp": Unused(None, "It is used where the machine has bfloat16."),
+    "checkpoint_root_dir": Unused(Path("model_checkpoints"), _CONTINUED),
+    "checkpoint_every": Unused(None, _CONTINUED),
+    "checkpoints_to_keep": Unused(3, _CONTINUED),
+    "early_stopping": Unused(None, "Train for fewer epochs."),
+}
 _ONE_DEVICE = "One model runs on one device: name one, and start a process for each further one."
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rom_haystack.compat.reader import FARMReader, TransformersReader
-from rom_haystack.compat.retriever import BM25Retriever, DensePassageRetriever
+from rom_haystack.compat.bm25_retriever import BM25Retriever
+from rom_haystack.compat.dense_retriever import DensePassageRetriever
+from rom_haystack.compat.farm_reader import FARMReader
+from rom_haystack.compat.transformers_reader import TransformersReader
 
 #: What a run may set in each node.
 _NODES = {

@@ -29,6 +29,18 @@ def check_queries(queries: Sequence[object]) -> None:
         check_query(query)
 
 
+def check_groups(queries: Sequence[object], documents: Sequence[object]) -> None:
+    """Check queries, and that there is a list of documents for each.
+
+    Raises:
+        TypeError: They are a single text, or one is no text.
+        ValueError: One is empty or white space only, or there are not as many lists.
+    """
+    check_queries(queries)
+    if len(queries) != len(documents):
+        raise ValueError(f"{len(queries)} queries for {len(documents)} lists of documents: give as many of both.")
+
+
 def check_top_k(top_k: int | None) -> None:
     """Check a `top_k`; None and 0 are allowed.
 

@@ -12,7 +12,7 @@ from haystack.utils import ComponentDevice, Secret
 
 from rom_haystack.components._documents import warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
-from rom_haystack.components._queries import check_queries, check_top_k
+from rom_haystack.components._queries import check_groups, check_top_k
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.inference.context import sentence_around, window_around
 from rom_haystack.inference.reading import sigmoid
@@ -253,9 +253,7 @@ class ROMExtractiveReader(EncoderUser):
             ValueError: A query is blank, a value is out of range, there are not as many queries as lists, or the
                 checkpoint has no measurements for `adaptive_reading`.
         """
-        check_queries(queries)
-        if len(queries) != len(documents):
-            raise ValueError(f"{len(queries)} queries for {len(documents)} lists of documents: give as many of both.")
+        check_groups(queries, documents)
         top_k = self.top_k if top_k is None else top_k
         check_top_k(top_k)
         threshold = self.score_threshold if score_threshold is None else score_threshold

@@ -19,7 +19,7 @@ from rom_haystack.components._encoder_user import (
     refuse_remote_code,
     warn_of_unused,
 )
-from rom_haystack.components._queries import check_queries, check_top_k
+from rom_haystack.components._queries import check_groups, check_top_k
 from rom_haystack.inference import ReadingOptions
 from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
@@ -225,9 +225,7 @@ class ROMRanker(EncoderUser):
             TypeError: A query is no text.
             ValueError: A query is blank, a value is out of range, or there are not as many queries as lists.
         """
-        check_queries(queries)
-        if len(queries) != len(documents):
-            raise ValueError(f"{len(queries)} queries for {len(documents)} lists of documents: give as many of both.")
+        check_groups(queries, documents)
         top_k = self.top_k if top_k is None else top_k
         check_top_k(top_k)
         scaled = _scaling(

@@ -1,4 +1,4 @@
-"""1.x's retrievers on ROM's embedders and on keyword search."""
+"""1.x's `DensePassageRetriever` on ROM's embedders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,23 +9,23 @@ from haystack import Document as HaystackDocument
 from haystack import logging
 from numpy.typing import NDArray
 
-from rom_haystack.compat.arguments import HEADERS, Unused, device_of, token_of, warn_of_unused
+from rom_haystack.compat.arguments import HEADERS, TRAINING, Unused, device_of, token_of, warn_of_unused
 from rom_haystack.compat.documents import Document, title_of
 from rom_haystack.compat.models import check_replaceable, checkpoint_of, copy_model, same_model
-from rom_haystack.compat.stores import DocumentStore, filters_for_each
+from rom_haystack.compat.stores import DocumentStore, check_store, needed_store
 from rom_haystack.components import ROMDocumentEmbedder, ROMTextEmbedder
 from rom_haystack.components._queries import check_queries
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
 
-_CHECKPOINTS = "A training that was interrupted goes on where it was, when it is called again."
 _UNUSED = {
     "use_fast_tokenizers": Unused(default=True, instead="Tokenizers are the fast ones."),
     "similarity_function": Unused("dot_product", "The checkpoint knows its own similarity; the store has one, too."),
     "global_loss_buffer_size": Unused(150_000, "There is no distributed loss."),
 }
 _TRAIN_UNUSED = {
+    **TRAINING,
     "test_filename": Unused(None, "Measure afterwards, with python -m training evaluate."),
     "max_samples": Unused(None, "Shorten the training file."),
     "max_processes": Unused(128, "Data is prepared in this process."),
@@ -35,13 +35,8 @@ _TRAIN_UNUSED = {
     "n_gpu": Unused(1, "Training takes the machine's default device."),
     "epsilon": Unused(1e-08, "The optimiser's own value is used."),
     "grad_acc_steps": Unused(1, "Raise batch_size; large batches give more in-batch negatives."),
-    "use_amp": Unused(None, "It is used where the machine has bfloat16."),
     "optimizer_name": Unused("AdamW", "It is AdamW."),
     "optimizer_correct_bias": Unused(default=True, instead="AdamW corrects its bias."),
-    "checkpoint_root_dir": Unused(Path("model_checkpoints"), _CHECKPOINTS),
-    "checkpoint_every": Unused(None, _CHECKPOINTS),
-    "checkpoints_to_keep": Unused(3, _CHECKPOINTS),
-    "early_stopping": Unused(None, "Train for fewer epochs."),
 }
 
 
@@ -100,7 +95,7 @@ class DensePassageRetriever:
     ) -> None:
         owner = type(self).__name__
         warn_of_unused(owner, _UNUSED, locals())
-        _check_store(document_store)
+        check_store(document_store)
         self.document_store = document_store
         self.model_version = model_version
         self.max_seq_len_query = max_seq_len_query
@@ -197,7 +192,7 @@ class DensePassageRetriever:
         given = {"headers": headers, "batch_size": self.batch_size if batch_size is None else batch_size}
         warn_of_unused(f"{type(self).__name__}.retrieve", unused, given)
         check_queries(queries)
-        return _needed(document_store or self.document_store).query_by_embedding_batch(
+        return needed_store(document_store or self.document_store).query_by_embedding_batch(
             self.embed_queries(queries),
             filters=filters,
             top_k=self.top_k if top_k is None else top_k,
@@ -405,101 +400,3 @@ class DensePassageRetriever:
         """Free the models, unless others share them; later use loads them again."""
         self._queries.close()
         self._passages.close()
-
-
-class BM25Retriever:
-    """1.x's `BM25Retriever`: documents that share words with a query, by the store's own keyword search.
-
-    Args:
-        document_store: Where to search: a store of `rom_haystack.compat`.
-        top_k: Most documents per query.
-        all_terms_must_match: Without effect.
-        custom_query: Without effect.
-        scale_score: Bring scores into the range from 0 to 1.
-
-    Raises:
-        TypeError: The document store is of another kind.
-    """
-
-    def __init__(
-        self,
-        document_store: DocumentStore | None = None,
-        top_k: int = 10,
-        all_terms_must_match: bool = False,
-        custom_query: str | None = None,
-        scale_score: bool = True,
-    ) -> None:
-        _check_store(document_store)
-        self.document_store = document_store
-        self.top_k = top_k
-        self.all_terms_must_match = all_terms_must_match
-        self.custom_query = custom_query
-        self.scale_score = scale_score
-
-    def retrieve(
-        self,
-        query: str,
-        filters: Any = None,
-        top_k: int | None = None,
-        index: str | None = None,
-        headers: dict[str, str] | None = None,
-        scale_score: bool | None = None,
-        document_store: DocumentStore | None = None,
-    ) -> list[Document]:
-        """Find documents for one query; arguments are those of `DensePassageRetriever.retrieve`."""
-        check_queries([query])
-        return _needed(document_store or self.document_store).query(
-            query,
-            filters=filters,
-            top_k=self.top_k if top_k is None else top_k,
-            custom_query=self.custom_query,
-            index=index,
-            headers=headers,
-            all_terms_must_match=self.all_terms_must_match,
-            scale_score=self.scale_score if scale_score is None else scale_score,
-        )
-
-    def retrieve_batch(
-        self,
-        queries: list[str],
-        filters: Any = None,
-        top_k: int | None = None,
-        index: str | None = None,
-        headers: dict[str, str] | None = None,
-        batch_size: int | None = None,
-        scale_score: bool | None = None,
-        document_store: DocumentStore | None = None,
-    ) -> list[list[Document]]:
-        """Find documents for several queries; arguments are those of `DensePassageRetriever.retrieve_batch`."""
-        del batch_size  # queries are not embedded
-        check_queries(queries)
-        return [
-            self.retrieve(query, own, top_k, index, headers, scale_score, document_store)
-            for query, own in zip(queries, filters_for_each(filters, len(queries)), strict=True)
-        ]
-
-
-def _needed(store: DocumentStore | None) -> DocumentStore:
-    """Check that there is a store, and that it is one of ours.
-
-    Raises:
-        TypeError: It is of another kind.
-        ValueError: There is none.
-    """
-    if store is None:
-        raise ValueError("There is no document store: give one to the retriever, or to the call.")
-    _check_store(store)
-    return store
-
-
-def _check_store(store: object) -> None:
-    """Check that a store, if there is one, is one of ours.
-
-    Raises:
-        TypeError: It is of another kind.
-    """
-    if store is not None and not isinstance(store, DocumentStore):
-        raise TypeError(
-            f"A {type(store).__name__} can't be searched by the retrievers of rom_haystack.compat, which take its own "
-            "InMemoryDocumentStore and FAISSDocumentStore. For a store of Haystack 3 take ROMRetriever."
-        )
