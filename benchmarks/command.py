@@ -73,10 +73,22 @@ def write_results(results: dict[str, Any], output: Path) -> None:
     output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def check_results(results: Path, expectations: Path) -> None:
-    """Print expectations, figures and verdicts; end the command with 1 unless all are met."""
-    with mistakes_explained():
-        expected, measured = read_expectations(expectations), read_results(results)
-    Console().print(table(expected, measured))
-    if any(expectation.verdict(measured) != "met" for expectation in expected):
-        raise typer.Exit(1)
+def add_check(app: typer.Typer, expected_in: Path) -> None:
+    """Give a benchmark the command `check`.
+
+    Args:
+        app: The benchmark's commands.
+        expected_in: YAML file with the expectations, unless the command is told of another.
+    """
+
+    @app.command()
+    def check(
+        results: ResultsFile,
+        expectations: Annotated[Path, typer.Option(help="YAML file with the expectations.")] = expected_in,
+    ) -> None:
+        """Compare results with the expectations; exit with 1 unless all are met."""
+        with mistakes_explained():
+            expected, measured = read_expectations(expectations), read_results(results)
+        Console().print(table(expected, measured))
+        if any(expectation.verdict(measured) != "met" for expectation in expected):
+            raise typer.Exit(1)

@@ -10,7 +10,7 @@ import typer
 
 from benchmarks.command import (
     ResultsFile,
-    check_results,
+    add_check,
     console,
     mistakes_explained,
     read_results,
@@ -73,13 +73,7 @@ def run(
             write_results(results, output)
 
 
-@app.command()
-def check(
-    results: ResultsFile,
-    expectations: Annotated[Path, typer.Option(help="YAML file with the expectations.")] = EXPECTATIONS,
-) -> None:
-    """Compare results with the expectations; exit with 1 unless all are met."""
-    check_results(results, expectations)
+add_check(app, EXPECTATIONS)
 
 
 @app.command()

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.command import (
-    ResultsFile,
-    check_results,
+    add_check,
     console,
     mistakes_explained,
     resumed,
@@ -86,13 +85,7 @@ def run(
             write_results(results, output)
 
 
-@app.command()
-def check(
-    results: ResultsFile,
-    expectations: Annotated[Path, typer.Option(help="YAML file with the expectations.")] = EXPECTATIONS,
-) -> None:
-    """Compare results with the expectations; exit with 1 unless all are met."""
-    check_results(results, expectations)
+add_check(app, EXPECTATIONS)
 
 
 class Collection:

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from haystack import Document
 
-from benchmarks.command import ResultsFile, check_results, console, mistakes_explained, work_folder, write_results
+from benchmarks.command import add_check, console, mistakes_explained, work_folder, write_results
 from benchmarks.embeddings import embed
 from benchmarks.environment import environment
 from benchmarks.passages import QUALITY_COLLECTION, QUESTIONS, answerable_questions, passages_of
@@ -57,13 +57,7 @@ def run(
         write_results(results, output)
 
 
-@app.command()
-def check(
-    results: ResultsFile,
-    expectations: Annotated[Path, typer.Option(help="YAML file with the expectations.")] = EXPECTATIONS,
-) -> None:
-    """Compare results with the expectations; exit with 1 unless all are met."""
-    check_results(results, expectations)
+add_check(app, EXPECTATIONS)
 
 
 def ranking_figures(
