@@ -1,0 +1,1 @@
+"""What the demo does, without its user interface; nothing here imports Streamlit."""

@@ -1,0 +1,1 @@
+"""The demo's pages, thin Streamlit code over `demo.core`."""
