@@ -1,8 +1,8 @@
-# `make ask Q="…"` answers a question; `make test` runs the tests. Both set everything up in .venv first.
+# `make ask Q="…"` answers a question; `make demo` starts the demo; `make test` runs the tests. All set up .venv first.
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: ask test lint format clean
+.PHONY: ask demo test lint format clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,6 +15,9 @@ export ROM_DOCS := $(value DOCS)
 ask: $(VENV)/.installed
 	@: "$${ROM_QUESTION:?Write the question, as in: make ask Q=\"Who stayed in lunar orbit during Apollo 11?\"}"
 	$(BIN)/rom ask "$$ROM_QUESTION" $${ROM_DOCS:+--docs "$$ROM_DOCS"}
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/streamlit run demo/app.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest --cov --cov-report=term --cov-report=xml
@@ -37,6 +40,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[openvino]"
+	touch $@
+
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[openvino,demo]"
 	touch $@
 
 # faiss-haystack, which tests compare with, pins an older NumPy than it needs.
