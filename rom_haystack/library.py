@@ -1,6 +1,7 @@
 """A folder of files as a searchable library: its index on disk, brought up to date file by file."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from rom_haystack.folders import (
 from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.library_index import LibraryIndex, Repaired, WritableIndex
 from rom_haystack.manifest import FileEntry, Manifest
-from rom_haystack.modeling import DEFAULT_CHECKPOINT, ROMConfig, resolve_checkpoint
+from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
 from rom_haystack.pipelines import ROMExtractiveQA, ROMFileConverter
 
 # Passages embedded and written together: whole files, until there are this many.
@@ -306,10 +307,18 @@ def model_fingerprint(checkpoint: Path) -> str:
 
 def _embeddings_of(checkpoint: Path) -> dict[str, Any]:
     """Tell from a checkpoint's configuration, without loading it, what a store of its embeddings is made with."""
-    config = ROMConfig.from_pretrained(checkpoint)
-    head = config.heads.get("retrieval", {})
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    head = config.get("heads", {}).get("retrieval", {})
     similarity = "dot_product" if head.get("similarity") == "dot" else "cosine"
-    return {"embedding_dim": head.get("projection_dim") or config.hidden_size, "similarity": similarity}
+    width = head.get("projection_dim") or config.get("encoder", {}).get("hidden_size") or _hidden_size(checkpoint)
+    return {"embedding_dim": width, "similarity": similarity}
+
+
+def _hidden_size(checkpoint: Path) -> int:
+    """Ask transformers, which takes long to import, for the width of an encoder that has another name for it."""
+    from rom_haystack.modeling import ROMConfig  # noqa: PLC0415
+
+    return ROMConfig.from_pretrained(checkpoint).hidden_size
 
 
 def _compare(found: dict[str, FoundFile], unreadable: dict[str, str], manifest: Manifest) -> _Plan:

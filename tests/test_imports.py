@@ -58,6 +58,12 @@ def test_inference_takes_no_models_library_and_no_engine():
     assert "numpy" in imported
 
 
+def test_asking_an_indexed_folder_takes_no_models_library(tmp_path):
+    library = f"Library({str(ROOT / 'docs')!r}, index={str(tmp_path / 'index')!r})"
+    code = f"from rom_haystack.library import Library\n{library}"
+    assert "transformers" not in imported_by(code)
+
+
 def test_what_is_asked_for_is_imported():
     assert "torch" in imported_by("from rom_haystack.modeling import ROMModel")
     assert "haystack" in imported_by("from rom_haystack import ROMTextEmbedder")

@@ -282,6 +282,15 @@ def test_a_model_of_another_width_gets_a_new_store(open_library, index, tiny_che
     assert ROMExtractiveQA(store, model=str(wide)).run(query="What hunts?")["documents"]
 
 
+def test_a_store_is_as_wide_as_any_family_s_embeddings(open_library, encoder_folder, family, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    ROMModel.from_encoder(str(encoder_folder)).save_pretrained(checkpoint)
+    family.tokenizer.save_pretrained(checkpoint)
+    with open_library(model=str(checkpoint)) as library:
+        library.update()
+        assert library.store.embedding_dim == 32
+
+
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_death_while_the_store_is_exchanged(open_library, index, tiny_checkpoint, tmp_path, dying, call):
     edit_manifest(index, store_settings={"embedding_dim": 3})
