@@ -318,7 +318,7 @@ def _hidden_size(checkpoint: Path) -> int:
     """Ask transformers, which takes long to import, for the width of an encoder that has another name for it."""
     from rom_haystack.modeling import ROMConfig  # noqa: PLC0415
 
-    return ROMConfig.from_pretrained(checkpoint).hidden_size
+    return int(ROMConfig.from_pretrained(checkpoint).hidden_size)
 
 
 def _compare(found: dict[str, FoundFile], unreadable: dict[str, str], manifest: Manifest) -> _Plan:
