@@ -153,7 +153,7 @@ class ManifestFile:
         start = time.monotonic()
         try:
             content = {item.name: getattr(manifest, item.name) for item in fields(manifest)}
-            _replace(self.path, json.dumps(content, default=vars))
+            replace_file(self.path, json.dumps(content, default=vars))
         except OSError as error:
             raise LibraryError(f"The index in {self.index} can't be written: {error.strerror or error}.") from error
         end = time.monotonic()
@@ -177,7 +177,7 @@ class ManifestFile:
             )
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a file so that it is there in full or not at all, power cuts included."""
     new = path.with_name(f"{path.name}.new")
     with new.open("w", encoding="utf-8") as file:

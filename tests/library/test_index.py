@@ -52,7 +52,7 @@ def names_in(index):
         (SQLiteFAISSDocumentStore, "write_documents", True, [RIVERS, CHANGED]),
         (SQLiteFAISSDocumentStore, "delete_documents", False, [RIVERS, CHANGED]),
         (SQLiteFAISSDocumentStore, "delete_documents", True, [CHANGED]),
-        (manifest, "_replace", False, [CHANGED]),
+        (manifest, "replace_file", False, [CHANGED]),
         (Path, "replace", False, [CHANGED]),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_death_while_optimizing_costs_nothing(open_library, index, folder, emb
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_death_during_the_first_update_leaves_a_usable_place(open_library, tmp_path, dying, call):
-    with dying(manifest, "_replace", call=call):
+    with dying(manifest, "replace_file", call=call):
         open_library().update()
     report = open_library().update()
     assert (len(report.added), report.passages, report.rebuilt) == (3, 3, None)
@@ -294,7 +294,7 @@ def test_a_store_is_as_wide_as_any_family_s_embeddings(open_library, encoder_fol
 @pytest.mark.parametrize("call", [1, 2])
 def test_a_death_while_the_store_is_exchanged(open_library, index, tiny_checkpoint, tmp_path, dying, call):
     edit_manifest(index, store_settings={"embedding_dim": 3})
-    with dying(manifest, "_replace", call=call):
+    with dying(manifest, "replace_file", call=call):
         open_library().update()
     report = open_library().update()
     assert (len(report.added), texts_of(open_library())) == (3, sorted([HERON, OWL, RIVERS]))

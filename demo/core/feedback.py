@@ -1,0 +1,142 @@
+"""What users say of answers, kept in a SQuAD file that `python -m training` reads."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from rom_haystack.files import whole_characters
+from rom_haystack.manifest import replace_file
+
+Row = dict[str, Any]
+
+
+class FeedbackError(ValueError):
+    """What was said can't be kept; the message is for the one who said it."""
+
+
+class FeedbackFile:
+    """A SQuAD 2.0 file to which judgements of answers are added; threads and processes may do so at the same time.
+
+    A question has one entry per passage, so what is said last of an answer holds.
+
+    Args:
+        path: The file; it and its folder are made with the first judgement.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(
+        self,
+        question: str,
+        context: str,
+        title: str,
+        quote: str | None,
+        start: int,
+        *,
+        right: bool,
+        correction: str | None = None,
+    ) -> None:
+        """Keep a judgement.
+
+        A right quote becomes an answer, and a wrong one a plausible answer of a question that is impossible to answer
+        from this passage, unless its right words are given.
+
+        Args:
+            question: As it was asked.
+            context: The whole passage.
+            title: The document's title.
+            quote: The answer that was given; None for "no answer".
+            start: Where the quote begins in the passage.
+            right: Whether it answers the question, or whether there is indeed no answer.
+            correction: The right words of the passage, as far as they are known; case and white space may differ.
+
+        Raises:
+            FeedbackError: The quote or the correction does not stand in the passage, a wrong "no answer" comes without
+                a correction, or the file can't be read or written.
+        """
+        answer = {"text": quote, "answer_start": start} if quote else None
+        if quote and not context.startswith(quote, start):
+            raise FeedbackError(f"The answer '{quote}' does not stand at character {start} of the passage.")
+        correct = None if right or not (correction or "").strip() else _find(correction or "", context, start)
+        if not right and answer is None and correct is None:
+            raise FeedbackError("If the passage does answer the question, copy its words into the field of the answer.")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock")):
+                whole = self._read()
+                row = _row(whole, title, context, whole_characters(question.strip()))
+                _judge(row, answer, correct, right=right)
+                replace_file(self.path, json.dumps(whole, indent=1))
+        except OSError as error:
+            raise FeedbackError(f"{self.path} can't be written ({error.strerror or error}).") from error
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            whole: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+            _check(whole)
+        except FileNotFoundError:
+            return {"version": "2.0", "data": []}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise FeedbackError(
+                f"{self.path} is no SQuAD file any more. Move it away or mend it, so that nothing in it is lost."
+            ) from error
+        return whole
+
+
+def _check(whole: Any) -> None:
+    """Look once at all that `_row` and `_judge` use, so that no odd file is half changed."""
+    for article in whole["data"]:
+        _ = article["title"]
+        for paragraph in article["paragraphs"]:
+            _ = paragraph["context"]
+            for row in paragraph["qas"]:
+                _ = row["question"], [answer["text"] for answer in [*row["answers"], *row.get("plausible_answers", [])]]
+
+
+def _row(whole: dict[str, Any], title: str, context: str, question: str) -> Row:
+    """Find the entry of a question on a passage, or make it."""
+    article = _with(whole["data"], {"title": title}, {"paragraphs": []})
+    paragraph = _with(article["paragraphs"], {"context": context}, {"qas": []})
+    key = hashlib.blake2b(f"{question}\0{context}".encode(), digest_size=12).hexdigest()
+    return _with(paragraph["qas"], {"question": question}, {"id": key, "answers": [], "is_impossible": True})
+
+
+def _with(rows: list[Row], named: Row, others: Row) -> Row:
+    """Find the row with a name, or append it with other fields."""
+    found = next((row for row in rows if row.items() >= named.items()), None)
+    if found is None:
+        rows.append(found := named | others)
+    return found
+
+
+def _judge(row: Row, answer: Row | None, correct: Row | None, *, right: bool) -> None:
+    """Sort an answer to the right or to the plausible ones; where "no answer" is right, nothing else is."""
+    right_ones = [] if right and answer is None else _without(row["answers"], answer)
+    plausible = _without(row.get("plausible_answers", []), answer)
+    if answer is not None:
+        (right_ones if right else plausible).append(answer)
+    if correct is not None:
+        right_ones = [*_without(right_ones, correct), correct]
+        plausible = _without(plausible, correct)
+    row["answers"], row["is_impossible"] = right_ones, not right_ones
+    row.pop("plausible_answers", None)
+    if plausible:
+        row["plausible_answers"] = plausible
+
+
+def _without(answers: list[Row], answer: Row | None) -> list[Row]:
+    return [other for other in answers if other != answer]
+
+
+def _find(words: str, context: str, near: int) -> Row:
+    """Find words in a passage, whatever their case and white space; where there are several, those nearest."""
+    pattern = r"\s+".join(map(re.escape, words.split()))
+    found = min(re.finditer(pattern, context, re.IGNORECASE), key=lambda match: abs(match.start() - near), default=None)
+    if found is None:
+        raise FeedbackError(f"'{words.strip()}' does not stand in this passage. Copy the right words from it.")
+    return {"text": found[0], "answer_start": found.start()}
