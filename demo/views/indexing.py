@@ -1,0 +1,70 @@
+"""The index of a collection, made before it is asked for the first time."""
+
+from threading import Lock
+
+import streamlit as st
+
+from demo.core.jobs import Job
+from demo.core.shelf import Collection
+from demo.core.wording import literal
+from rom_haystack.library import UpdateReport
+
+# Seconds in which most indexes are found to be up to date; nothing flashes up for so short a time.
+_BRIEF = 0.4
+_TICK = 0.1
+
+
+class _Updates:
+    """One update of each collection since the start, whichever session came first."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._jobs: dict[str, Job[UpdateReport]] = {}
+
+    def of(self, collection: Collection) -> Job[UpdateReport]:
+        with self._lock:
+            if collection.id not in self._jobs:
+                self._jobs[collection.id] = Job(collection.reindex, f"Indexing {collection.name}")
+            return self._jobs[collection.id]
+
+    def forget(self, collection: Collection) -> None:
+        with self._lock:
+            self._jobs.pop(collection.id, None)
+
+
+@st.cache_resource(show_spinner=False)
+def _updates() -> _Updates:
+    return _Updates()
+
+
+def indexed(collection: Collection) -> bool:
+    """Make sure that a collection can be asked: index it on its first use, with visible progress.
+
+    Args:
+        collection: The collection.
+
+    Returns:
+        Whether it can be asked. If not, the page says why.
+    """
+    job = _updates().of(collection)
+    if not job.wait(_BRIEF):
+        _show_progress(job, collection)
+    if job.state == "done":
+        return True
+    reason = str(job.error) if job.error else "It was cancelled."
+    st.error(f"**{literal(collection.name)}** could not be indexed. {literal(reason)}", icon=":material/error:")
+    if st.button("Try again", icon=":material/refresh:"):
+        _updates().forget(collection)
+        st.rerun()
+    return False
+
+
+def _show_progress(job: Job[UpdateReport], collection: Collection) -> None:
+    title = f"Reading **{literal(collection.name)}** for the first time"
+    bar = st.progress(0.0, text=f"{title} …")
+    while not job.wait(_TICK):
+        now = job.progress
+        share = now.done / now.total if now.total else 0.0
+        counted = f"{now.done} of {now.total} files" if now.total else "…"
+        bar.progress(min(share, 1.0), text=f"{title}: {counted}")
+    bar.empty()
