@@ -163,6 +163,25 @@ def readable_stem(name: str) -> str:
     return " ".join(re.sub(r"[_\-]+", " ", stem).split()) or stem
 
 
+def pdf_pages(data: bytes) -> int:
+    """Count the pages of a PDF file.
+
+    Raises:
+        UnreadableSourceError: It is damaged, or locked.
+    """
+    from pypdf import PdfReader  # noqa: PLC0415 (only PDF needs it)
+
+    try:
+        reader = PdfReader(io.BytesIO(data))
+        locked = reader.is_encrypted and not reader.decrypt("")
+        pages = 0 if locked else len(reader.pages)
+    except Exception as error:  # damaged files make pypdf raise errors of many kinds
+        raise UnreadableSourceError(f"is no readable PDF file ({error})") from error
+    if locked:
+        raise UnreadableSourceError("is a PDF file locked with a password")
+    return pages
+
+
 def _open(source: str | Path | ByteStream) -> ByteStream:
     if isinstance(source, ByteStream):
         kind = source.mime_type or mime_type_of(str(source.meta.get("file_path", "")))
@@ -225,17 +244,7 @@ def _first_heading(text: str) -> str | None:
 
 
 def _check_pdf(data: bytes) -> None:
-    from pypdf import PdfReader  # noqa: PLC0415 (only PDF needs it)
-
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        locked = reader.is_encrypted and not reader.decrypt("")
-        pages = 0 if locked else len(reader.pages)
-    except Exception as error:  # damaged files make pypdf raise errors of many kinds
-        raise UnreadableSourceError(f"is no readable PDF file ({error})") from error
-    if locked:
-        raise UnreadableSourceError("is a PDF file locked with a password")
-    if not pages:
+    if not pdf_pages(data):
         raise UnreadableSourceError("is a PDF file without pages")
 
 

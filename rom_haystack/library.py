@@ -14,7 +14,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.files import UnreadableSourceError, displayable, mime_type_of
+from rom_haystack.files import PDF, UnreadableSourceError, displayable, mime_type_of, pdf_pages
 from rom_haystack.folders import (
     FoundFile,
     LibraryError,
@@ -150,6 +150,14 @@ class Library:
             LibraryError: There is no index of this folder, model and settings yet, or it is damaged.
         """
         return self._index.store()
+
+    def files(self) -> dict[str, FileEntry]:
+        """Tell what the index holds of each file, by the file's path in the folder.
+
+        Raises:
+            LibraryError: As from `update`.
+        """
+        return {displayable(name): entry for name, entry in self._index.read()[0].files.items()}
 
     def qa(self, keyword_weight: float | None = None) -> ROMExtractiveQA:
         """Build the pipeline that answers questions from the passages.
@@ -289,6 +297,7 @@ class Library:
             cause = error.__cause__ or error
             raise UnreadableSourceError(f"can't be converted ({type(cause).__name__}: {cause})") from error
         entry = FileEntry(file.size, settled(file.mtime_ns), hashlib.sha256(data).hexdigest())
+        entry.pages = pdf_pages(data) if source.mime_type == PDF and result["documents"] else None
         entry.ids = [document.id for document in result["documents"]]
         entry.reason = next(iter(result["skipped"].values()), None)
         return entry, result["documents"]
