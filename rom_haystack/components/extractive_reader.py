@@ -1,10 +1,9 @@
 """Queries and documents to quoted answers."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from haystack import Document, ExtractedAnswer, component, logging
 from haystack.tracing.tracer import tracer
@@ -12,16 +11,23 @@ from haystack.utils import ComponentDevice, Secret
 
 from rom_haystack.components._documents import warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
-from rom_haystack.components._queries import check_groups, check_top_k
+from rom_haystack.components._queries import check_groups, check_query, check_top_k
+from rom_haystack.components._quotes import quote, rank
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
-from rom_haystack.inference.context import sentence_around, window_around
-from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
 
 #: Whether, and how soon, reading stops once no further document can plausibly change the best answer.
 AdaptiveReading = Literal["off", "cautious", "fast"]
+
+
+class _Selection(NamedTuple):
+    """Which answers are wanted, as `run` names it."""
+
+    top_k: int
+    score_threshold: float | None
+    no_answer: bool
 
 
 @component
@@ -254,22 +260,89 @@ class ROMExtractiveReader(EncoderUser):
                 checkpoint has no measurements for `adaptive_reading`.
         """
         check_groups(queries, documents)
-        top_k = self.top_k if top_k is None else top_k
-        check_top_k(top_k)
-        threshold = self.score_threshold if score_threshold is None else score_threshold
-        no_answer = self.no_answer if no_answer is None else no_answer
+        selection = self._selection(top_k, score_threshold, no_answer=no_answer)
         options = self._reading_options(**reading)
-        if top_k == 0:
+        if selection.top_k == 0:
             return {"answers": [[] for _ in queries]}
         readable = [_readable(group) for group in documents]
         warn_of_textless(document for group in documents for document in group if not _is_readable(document))
         found = self._read(queries, readable, options)
-        nested = []
-        for query, group, answers in zip(queries, readable, found, strict=True):
-            ranked = self._rank(group, answers, no_answer=no_answer)
-            kept = [(answer, document) for answer, document in ranked if threshold is None or answer.score >= threshold]
-            nested.append([self._quote(query, answer, document) for answer, document in kept[:top_k]])
+        nested = [
+            self._quotes(query, group, answers, selection)
+            for query, group, answers in zip(queries, readable, found, strict=True)
+        ]
         return {"answers": nested}
+
+    def run_in_turn(
+        self,
+        query: str,
+        documents: list[Document],
+        *,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        no_answer: bool | None = None,
+        group_size: int | None = None,
+        **reading: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Find answers to one query, and give those that are known after each group of documents.
+
+        Args:
+            query: As in `run`.
+            documents: As in `run`.
+            top_k: As in `run`.
+            score_threshold: As in `run`.
+            no_answer: As in `run`.
+            group_size: Documents per group. None for as many as the engine reads at once, and at least 2.
+            **reading: As in `run_batch`.
+
+        Returns:
+            After each group: `answers` so far, as in `run`, and `read`, how many documents were read by then; at least
+            once, the last `answers` being those of `run`. Groups that are not asked for are not read.
+
+        Raises:
+            ValueError: As from `run`, or `group_size` is below 1.
+        """
+        check_query(query)
+        selection = self._selection(top_k, score_threshold, no_answer=no_answer)
+        options = self._reading_options(**reading)
+        readable = _readable(documents)
+        warn_of_textless(document for document in documents if not _is_readable(document))
+        if not readable or selection.top_k == 0:
+            return iter([{"answers": self._quotes(query, [], [], selection), "read": 0}])
+        groups = self._warm_encoder().read_in_turn(
+            query,
+            [document.content or "" for document in readable],
+            options,
+            setting=self.adaptive_reading,
+            group_size=group_size,
+        )
+        return self._growing(query, readable, groups, selection)
+
+    def _growing(
+        self, query: str, documents: list[Document], groups: Iterator[list[list[Answer]]], selection: _Selection
+    ) -> Iterator[dict[str, Any]]:
+        found: list[list[Answer]] = []
+        for group in groups:
+            found += group
+            yield {"answers": self._quotes(query, documents[: len(found)], found, selection), "read": len(found)}
+
+    def _selection(self, top_k: int | None, score_threshold: float | None, *, no_answer: bool | None) -> _Selection:
+        top_k = self.top_k if top_k is None else top_k
+        check_top_k(top_k)
+        return _Selection(
+            top_k,
+            self.score_threshold if score_threshold is None else score_threshold,
+            self.no_answer if no_answer is None else no_answer,
+        )
+
+    def _quotes(
+        self, query: str, documents: list[Document], found: list[list[Answer]], selection: _Selection
+    ) -> list[ExtractedAnswer]:
+        """Choose from what was read in the documents."""
+        ranked = rank(documents, found, no_answer=selection.no_answer, calibration_factor=self.calibration_factor)
+        least = selection.score_threshold
+        kept = [(answer, document) for answer, document in ranked if least is None or answer.score >= least]
+        return [quote(query, *answer, self.context_window_size) for answer in kept[: selection.top_k]]
 
     def _warm_encoder(self) -> ROMEncoder:
         cold = self._encoder is None
@@ -315,56 +388,6 @@ class ROMExtractiveReader(EncoderUser):
                 ]
             answers = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
         return [[next(answers) for _ in group] for group in texts]
-
-    def _rank(
-        self, documents: list[Document], found: list[list[Answer]], *, no_answer: bool
-    ) -> list[tuple[Answer, Document | None]]:
-        """Bring the answers of all documents, and the no-answer (without document), into one order.
-
-        Ranked by log-odds, which still differ where probabilities have both rounded to 1.
-        """
-        ranked: list[tuple[Answer, Document | None]] = [
-            (answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers
-        ]
-        if no_answer:
-            best = max((answer.logit for answer, _ in ranked), default=None)
-            logit, score = (0.0, 1.0) if best is None else (-best, sigmoid(-self.calibration_factor * best))
-            ranked.append((Answer(0, 0, "", logit, score), None))
-        return sorted(ranked, key=lambda pair: -pair[0].logit)
-
-    def _quote(self, query: str, answer: Answer, document: Document | None) -> ExtractedAnswer:
-        if document is None:
-            return ExtractedAnswer(query=query, score=answer.score)
-        text = document.content or ""
-        if self.context_window_size is None:
-            left, right = sentence_around(text, answer.start, answer.end)
-        else:
-            left, right = window_around(text, answer.start, answer.end, self.context_window_size)
-        return ExtractedAnswer(
-            query=query,
-            score=answer.score,
-            data=answer.text,
-            document=document if document.embedding is None else replace(document, embedding=None),
-            context=text[left:right],
-            document_offset=ExtractedAnswer.Span(answer.start, answer.end),
-            context_offset=ExtractedAnswer.Span(answer.start - left, answer.end - left),
-            meta=_page_number(document, answer.start),
-        )
-
-
-def _page_number(document: Document, start: int) -> dict[str, Any]:
-    """Count form feeds from the document's first page to the answer's."""
-    first = document.meta.get("page_number")
-    if first is None:
-        return {}
-    if not isinstance(first, int):
-        logger.warning(
-            "Document {doc_id} has the page_number {value}, which is no int: its answers go without page number.",
-            doc_id=document.id,
-            value=first,
-        )
-        return {}
-    return {"answer_page_number": first + (document.content or "").count("\f", 0, start)}
 
 
 def _readable(documents: list[Document]) -> list[Document]:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 #: The environment variable that says what auto means on CPUs.
 VARIABLE = "ROM_BACKEND"
+#: Its value for what was measured, but not to measure now: where no one has yet, auto is torch until someone does.
+MEASURED = "measured"
 #: What each engine for graphs needs installed, the likely best first; and what an export needs.
 _PACKAGES: dict[GraphBackend, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 _EXPORT_PACKAGES = ("torch", "onnx", "onnxscript")
@@ -57,7 +59,11 @@ def chosen(spec: EncoderSpec) -> tuple[str, str]:
     """
     if spec.backend != AUTO:
         return spec.backend, spec.dtype or default_dtype(spec.backend)
-    choice = known_choice(spec) or _measured_choice(spec)
+    choice = known_choice(spec)
+    if choice is None and os.environ.get(VARIABLE) == MEASURED:
+        choice = Choice(_REFERENCE, _REFERENCE_DTYPE, f"no other was measured here yet, and {VARIABLE} says not to now")
+    if choice is None:
+        choice = _measured_choice(spec)
     _announce(spec.model, choice)
     return choice.backend, choice.dtype
 
@@ -90,8 +96,9 @@ def _choice_by_rule(spec: EncoderSpec) -> Choice | None:
     if spec.options != "{}":
         return Choice(_REFERENCE, dtype, f"no other engine takes these loading options: {spec.options}")
     named = os.environ.get(VARIABLE, "")
-    if named not in ("", AUTO, *DTYPES):
-        raise ValueError(f"{VARIABLE} is '{named}'; set it to one of {', '.join([AUTO, *DTYPES])}, or unset it.")
+    if named not in ("", AUTO, MEASURED, *DTYPES):
+        possible = ", ".join([AUTO, MEASURED, *DTYPES])
+        raise ValueError(f"{VARIABLE} is '{named}'; set it to one of {possible}, or unset it.")
     if named in DTYPES:
         return Choice(named, spec.dtype or default_dtype(named), f"{VARIABLE} names it")
     if spec.dtype in DTYPES[_REFERENCE]:
