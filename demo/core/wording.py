@@ -2,10 +2,56 @@
 
 import re
 
+from haystack import Document
+
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 # What Streamlit makes an icon or an emoji of even where it is escaped, unless something stands after the colon.
 _ICON = re.compile(r":(?=\S)")
 _WORD_JOINER = "\u2060"
+
+_LIKELIHOODS = ((0.8, "very likely"), (0.6, "likely"), (0.4, "unsure"))
+
+
+def likelihood(score: float) -> str:
+    """Say in words how likely an answer is right.
+
+    Args:
+        score: Its probability, from 0 to 1.
+    """
+    return next((word for least, word in _LIKELIHOODS if score >= least), "unlikely")
+
+
+def percent(score: float) -> str:
+    """Write a probability in percent; nothing is certain, and nothing impossible."""
+    return f"{min(max(round(score * 100), 1), 99)}%"
+
+
+def title_of(document: Document) -> str:
+    """Return a document's title; its file's name where it has none."""
+    return str(document.meta.get("title") or document.meta.get("file_path") or "Untitled")
+
+
+def place_of(document: Document, page: int | None = None) -> str:
+    """Say where a passage stands beside its title: page and file.
+
+    Args:
+        document: The passage.
+        page: The page of what is quoted; None for the one that the passage begins on.
+    """
+    page = page or document.meta.get("page_number")
+    file = document.meta.get("file_path")
+    parts = [f"page {page}" if page else None, file if file != title_of(document) else None]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people read it."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Write a number of things."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def literal(text: str) -> str:

@@ -41,6 +41,12 @@ def set_up() -> None:
         st.session_state.pop(_UNKNOWN, None)
         if identifier := arrived.get("collection"):
             _follow(identifier)
+    if unknown := st.session_state.get(_UNKNOWN):
+        st.warning(
+            f"This link is about documents that are not here (“{literal(unknown)}”). They were deleted, or are another "
+            f"browser session’s unsaved ones, or on another machine. Chosen instead: “{literal(collection().name)}”.",
+            icon=":material/link_off:",
+        )
 
 
 @st.cache_resource(show_spinner=False)
@@ -85,7 +91,7 @@ def choose(chosen: Collection) -> None:
 
 
 def choose_collection() -> Collection:
-    """Draw the selector of collections, and what is wrong with the one in a link.
+    """Draw the selector of collections.
 
     Returns:
         The choice.
@@ -108,12 +114,6 @@ def choose_collection() -> Collection:
         key=_SELECTOR,
         on_change=lambda: choose(offered[st.session_state[_SELECTOR]]),
     )
-    if unknown := st.session_state.get(_UNKNOWN):
-        st.warning(
-            f"The link names the documents “{literal(unknown)}”, which are not here. They may have been deleted, or they "
-            f"are on another machine. You are asking **{literal(collection().name)}** now.",
-            icon=":material/link_off:",
-        )
     return collection()
 
 

@@ -1,5 +1,6 @@
 """The index of a collection, made before it is asked for the first time."""
 
+from functools import partial
 from threading import Lock
 
 import streamlit as st
@@ -8,6 +9,7 @@ from demo.core.jobs import Job
 from demo.core.shelf import Collection
 from demo.core.wording import literal
 from rom_haystack.library import UpdateReport
+from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 # Seconds in which most indexes are found to be up to date; nothing flashes up for so short a time.
 _BRIEF = 0.4
@@ -19,17 +21,18 @@ class _Updates:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._jobs: dict[str, Job[UpdateReport]] = {}
+        self._jobs: dict[tuple[str, str], Job[UpdateReport]] = {}
 
-    def of(self, collection: Collection) -> Job[UpdateReport]:
+    def of(self, collection: Collection, model: str) -> Job[UpdateReport]:
         with self._lock:
-            if collection.id not in self._jobs:
-                self._jobs[collection.id] = Job(collection.reindex, f"Indexing {collection.name}")
-            return self._jobs[collection.id]
+            if (collection.id, model) not in self._jobs:
+                work = partial(collection.reindex, model=model)
+                self._jobs[collection.id, model] = Job(work, f"Indexing {collection.name}")
+            return self._jobs[collection.id, model]
 
-    def forget(self, collection: Collection) -> None:
+    def forget(self, collection: Collection, model: str) -> None:
         with self._lock:
-            self._jobs.pop(collection.id, None)
+            self._jobs.pop((collection.id, model), None)
 
 
 @st.cache_resource(show_spinner=False)
@@ -37,30 +40,31 @@ def _updates() -> _Updates:
     return _Updates()
 
 
-def indexed(collection: Collection) -> bool:
+def indexed(collection: Collection, model: str = DEFAULT_CHECKPOINT) -> bool:
     """Make sure that a collection can be asked: index it on its first use, with visible progress.
 
     Args:
         collection: The collection.
+        model: The checkpoint that it is to be asked with.
 
     Returns:
         Whether it can be asked. If not, the page says why.
     """
-    job = _updates().of(collection)
+    job = _updates().of(collection, model)
     if not job.wait(_BRIEF):
         _show_progress(job, collection)
     if job.state == "done":
         return True
     reason = str(job.error) if job.error else "It was cancelled."
-    st.error(f"**{literal(collection.name)}** could not be indexed. {literal(reason)}", icon=":material/error:")
+    st.error(f"“{literal(collection.name)}” could not be indexed. {literal(reason)}", icon=":material/error:")
     if st.button("Try again", icon=":material/refresh:"):
-        _updates().forget(collection)
+        _updates().forget(collection, model)
         st.rerun()
     return False
 
 
 def _show_progress(job: Job[UpdateReport], collection: Collection) -> None:
-    title = f"Reading **{literal(collection.name)}** for the first time"
+    title = f"Reading “{literal(collection.name)}” for the first time"
     bar = st.progress(0.0, text=f"{title} …")
     while not job.wait(_TICK):
         now = job.progress
