@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
-from rom_haystack.metrics import answer_rank, answer_tokens, exact_match, f1
+from rom_haystack.metrics import Figure, answer_rank, answer_tokens, exact_match, f1, figure
 from rom_haystack.metrics import calibration_factor as best_factor
 from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint
 from training.data.dataset import Passage, Question
@@ -25,18 +24,6 @@ CUTOFFS = (1, 5, 20, 100)
 
 #: Metric values of single questions, by metric name.
 Scores = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A mean over questions with its 95% confidence interval, all in percent."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.1f} ({self.low:.1f}–{self.high:.1f})"
 
 
 class Ranker(Protocol):
@@ -195,14 +182,6 @@ def calibration_factor(answers: Sequence[Answer | None], quality: NDArray[np.flo
     """Find the factor of the answers' log-odds under which their scores predict their quality (F1) best."""
     logits = np.array([answer.logit if answer else 0.0 for answer in answers])
     return round(best_factor(logits, quality), 3)
-
-
-def figure(values: NDArray[np.float64], seed: int, resamples: int = 1000) -> Figure:
-    """Summarise per-question values by their mean and a percentile bootstrap over questions."""
-    rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Figure(*(round(100 * float(value), 2) for value in (values.mean(), low, high)))
 
 
 def load_base(name_or_path: str, dtype: str) -> ROMEncoder:

@@ -10,8 +10,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from rom_haystack.metrics import Figure
 from rom_haystack.modeling import load_checkpoint, save_release
-from training.evaluation import Figure, markdown_table
+from training.evaluation import markdown_table
 from training.recipe import Recipe
 
 _TEMPLATE = Path(__file__).parent / "model_card.md"

@@ -21,7 +21,6 @@ from training.evaluation import (
     best_answer_per_question,
     calibration_factor,
     evaluate,
-    figure,
     load_base,
     markdown_table,
     recall_scores,
@@ -81,17 +80,6 @@ def test_calibration_factor_recovers_the_temperature():
     right = (rng.random(20000) < 1 / (1 + np.exp(-0.3 * logits))).astype(float)
     answers = [Answer(0, 1, "a", logit, 0.5) for logit in logits]
     assert calibration_factor(answers, right) == pytest.approx(0.3, rel=0.1)
-
-
-def test_figure_is_a_mean_with_a_bootstrap_interval():
-    values = np.repeat([0.0, 1.0], [25, 75])
-    result = figure(values, seed=1)
-    assert result == figure(values, seed=1)
-    assert result.mean == 75
-    error = 100 * np.sqrt(0.75 * 0.25 / 100)
-    assert result.low == pytest.approx(75 - 1.96 * error, abs=2)
-    assert result.high == pytest.approx(75 + 1.96 * error, abs=2)
-    assert str(figure(np.ones(3), seed=1)) == "100.0 (100.0–100.0)"
 
 
 def test_untuned_base_embeds_like_the_encoder_it_is(base_folder, tiny_encoder):
