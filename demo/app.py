@@ -6,7 +6,12 @@ from pathlib import Path
 import streamlit as st
 
 # Streamlit looks for modules beside this file; the package is one folder up.
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+if (root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.append(root)
+
+from demo.core.environment import set_environment
+
+set_environment()
 
 from demo.views import ask, compare, documents, evaluate, frame, training
 

@@ -2,13 +2,12 @@
 
 import os
 
+from rom_haystack.cli.quiet import quiet
+from rom_haystack.modeling import DEFAULT_CHECKPOINT
+
 
 def set_environment() -> None:
     """Keep libraries from calling home, from chatting and from measuring engines while someone waits."""
-    os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    quiet(DEFAULT_CHECKPOINT)
     # `demo.core.engine` has them measured in the background.
     os.environ.setdefault("ROM_BACKEND", "measured")
