@@ -5,6 +5,7 @@ import streamlit as st
 from demo.core.collection import Collection
 from demo.core.grouping import by_document, document_key
 from demo.core.results import FoundPassage, Quote, Result
+from demo.core.wording import counted
 from demo.views import cards
 from demo.views.judging import judge
 from demo.views.reader import open_reader
@@ -50,12 +51,13 @@ def show_rest(result: Result, collection: Collection) -> None:
     if result.quotes:
         _show_further(result, collection)
         return
-    if result.doubtful and st.toggle("Show quotes that were thought wrong", key="doubtful"):
-        _show_groups(list(result.doubtful), result, collection)
+    if result.doubtful:
+        with st.expander(counted(len(result.doubtful), "doubtful quote"), icon=":material/question_mark:"):
+            _show_groups(list(result.doubtful), result, collection)
     if result.passages:
-        st.subheader("Nearest passages", anchor=False)
+        st.header("Nearest passages", anchor=False)
     for passage in result.passages[:_NEAREST]:
-        with st.container(key=f"nearest-{passage.document.id}"):
+        with st.container(gap="xsmall"):
             st.html(cards.passage_card(passage))
             _actions(result, collection, passage, None)
 
@@ -63,7 +65,7 @@ def show_rest(result: Result, collection: Collection) -> None:
 def _show_further(result: Result, collection: Collection) -> None:
     further = list(result.quotes[1:])
     if further:
-        st.subheader("Further answers", anchor=False)
+        st.header("Further answers", anchor=False)
         _show_groups(further, result, collection)
 
 
@@ -73,8 +75,9 @@ def _show_groups(quotes: list[Quote], result: Result, collection: Collection) ->
         passage = group[0].passage
         st.html(cards.group_heading(passage, best_is_here=document_key(passage) == best))
         for quote in group:
-            st.html(cards.further_card(quote))
-            _actions(result, collection, quote.passage, quote)
+            with st.container(gap="xsmall"):
+                st.html(cards.further_card(quote))
+                _actions(result, collection, quote.passage, quote)
 
 
 @st.fragment

@@ -17,7 +17,7 @@ _TURN = "turn of examples"
 
 _LONGEST = 500
 _KEPT = 30
-_EXAMPLES = 6
+_EXAMPLES = 5  # and one without an answer
 
 
 def show() -> None:
@@ -27,11 +27,11 @@ def show() -> None:
         st.session_state[_QUESTION] = link.get("q", "")[:_LONGEST]
         settings.follow(link)
     st.title("Ask your documents", anchor=False)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        with st.container(width=320):
+    question = _question()
+    with st.container(key="ask-where", horizontal=True, vertical_alignment="bottom"):
+        with st.container(width=280):
             collection = frame.choose_collection()
         chosen = settings.choose_settings()
-    question = _question()
     links.write({"q": question, "collection": _in_link(collection), **settings.in_link(chosen)})
     if not frame.indexed(collection):
         return
@@ -42,7 +42,7 @@ def show() -> None:
 
 
 def _question() -> str:
-    with st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom", key="ask-form"):
         question = st.text_input(
             "Question",
             key=_QUESTION,
@@ -122,11 +122,11 @@ def _invite(collection: Collection) -> None:
 
 
 def _examples() -> None:
-    st.subheader("For example", anchor=False)
+    st.header("For example", anchor=False)
     turn = st.session_state.setdefault(_TURN, 0)
-    with st.container(horizontal=True, key="examples"):
+    with st.container(key="examples"):
         for question in [*examples.choice(turn, _EXAMPLES), examples.UNANSWERABLE]:
-            st.button(literal(question), key=f"example {question}", on_click=_ask, args=(question,))
+            st.button(literal(question), key=f"example {question}", on_click=_ask, args=(question,), width="stretch")
     st.button("Others", icon=":material/refresh:", type="tertiary", on_click=_turn)
 
 

@@ -57,17 +57,17 @@ def passage_card(passage: FoundPassage) -> str:
     """Write the beginning of a passage, and where it stands."""
     content = " ".join((passage.document.content or "").split())
     shown = content if len(content) <= _EXCERPT else content[:_EXCERPT].rsplit(" ", 1)[0] + " …"
-    return f'<div class="rom-further">{_source(passage, None)}<p class="rom-excerpt">{escape(shown)}</p></div>'
+    return f'<div class="rom-further">{_source(passage, None, "h3")}<p class="rom-sentence">{escape(shown)}</p></div>'
 
 
 def _sentence(quote: Quote) -> str:
     return f'<p class="rom-sentence">{marked_html(quote.sentence, [(quote.sentence_start, quote.sentence_end)])}</p>'
 
 
-def _source(passage: FoundPassage, page: int | None) -> str:
+def _source(passage: FoundPassage, page: int | None, element: str = "p") -> str:
     place = place_of(passage.document, page)
     beside = f' <span class="rom-file">{escape(place)}</span>' if place else ""
-    return f'<p class="rom-source">{escape(title_of(passage.document))}{beside}</p>'
+    return f'<{element} class="rom-source">{escape(title_of(passage.document))}{beside}</{element}>'
 
 
 def _score(quote: Quote) -> str:

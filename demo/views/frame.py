@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _STYLE = Path(__file__).with_name("style.css")
+_ICON = Path(__file__).with_name("icon.svg")  # Streamlit would fetch one of its own
 
 # Session state: id of the chosen collection, id in a link that is none, and this session's uploads.
 _CHOSEN = "collection id"
@@ -33,7 +34,7 @@ _SELECTOR = "collection selector"
 
 def set_up() -> None:
     """Set up the page; called first in every run."""
-    st.set_page_config(page_title="ROM: ask your documents", page_icon=":material/format_quote:", layout="wide")
+    st.set_page_config(page_title="ROM: ask your documents", page_icon=_ICON, layout="wide")
     st.html(_STYLE)
     links.follow()
     arrived = links.arrived()

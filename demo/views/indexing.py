@@ -52,19 +52,23 @@ def indexed(collection: Collection, model: str = DEFAULT_CHECKPOINT) -> bool:
     """
     job = _updates().of(collection, model)
     if not job.wait(_BRIEF):
-        _show_progress(job, collection)
+        _show_progress(job, _title(collection, model))
     if job.state == "done":
         return True
     reason = str(job.error) if job.error else "It was cancelled."
     st.error(f"“{literal(collection.name)}” could not be indexed. {literal(reason)}", icon=":material/error:")
-    if st.button("Try again", icon=":material/refresh:"):
+    if st.button("Try again", icon=":material/refresh:", key=f"index again {collection.id} {model}"):
         _updates().forget(collection, model)
         st.rerun()
     return False
 
 
-def _show_progress(job: Job[UpdateReport], collection: Collection) -> None:
-    title = f"Reading “{literal(collection.name)}” for the first time"
+def _title(collection: Collection, model: str) -> str:
+    by = "" if model == DEFAULT_CHECKPOINT else f" with “{literal(model)}”"
+    return f"Reading “{literal(collection.name)}” for the first time{by}"
+
+
+def _show_progress(job: Job[UpdateReport], title: str) -> None:
     bar = st.progress(0.0, text=f"{title} …")
     while not job.wait(_TICK):
         now = job.progress
