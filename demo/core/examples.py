@@ -27,5 +27,5 @@ def choice(turn: int, count: int) -> list[str]:
         count: How many.
     """
     questions = sample_questions()
-    stride = len(questions) // count
+    stride = -(-len(questions) // count)
     return [questions[(number * stride + turn) % len(questions)] for number in range(count)]
