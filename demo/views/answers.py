@@ -77,12 +77,17 @@ def _show_groups(quotes: list[Quote], result: Result, collection: Collection) ->
         for quote in group:
             with st.container(gap="xsmall"):
                 st.html(cards.further_card(quote))
-                _actions(result, collection, quote.passage, quote)
+                _actions(result, collection, quote.passage, quote, scored=True)
 
 
 @st.fragment
-def _actions(result: Result, collection: Collection, passage: FoundPassage, quote: Quote | None) -> None:
+def _actions(
+    result: Result, collection: Collection, passage: FoundPassage, quote: Quote | None, *, scored: bool = False
+) -> None:
+    """Draw what can be done with an answer or a passage, after how likely it is where that is not said above."""
     with st.container(horizontal=True, vertical_alignment="center"):
+        if quote is not None and scored:
+            st.html(cards.score_line(quote), width="content")
         key = f"open-{passage.document.id}-{quote.start if quote else ''}-{quote.end if quote else ''}"
         if st.button("Open document", key=key, icon=":material/menu_book:", type="tertiary"):
             open_reader(collection, result.settings.model, passage, quote, [*result.quotes, *result.doubtful])

@@ -7,7 +7,7 @@ from demo.core.asking import Asker, AskingError
 from demo.core.collection import Collection
 from demo.core.results import Result, Settings
 from demo.core.wording import counted, duration, literal
-from demo.views import frame, links, settings
+from demo.views import frame, inside, links, settings
 from demo.views.answers import BestAnswer, show_rest
 
 # Widget keys, and session state: results of this session by what was asked, and the turn of example questions.
@@ -83,6 +83,7 @@ def _answer(collection: Collection, question: str, chosen: Settings) -> None:
     status.caption(_summary(result))
     best.show(result, collection)
     show_rest(result, collection)
+    inside.show(result, collection, frame.engine())
 
 
 def _progress(result: Result) -> str:
@@ -127,7 +128,7 @@ def _examples() -> None:
     with st.container(key="examples"):
         for question in [*examples.choice(turn, _EXAMPLES), examples.UNANSWERABLE]:
             st.button(literal(question), key=f"example {question}", on_click=_ask, args=(question,), width="stretch")
-    st.button("Others", icon=":material/refresh:", type="tertiary", on_click=_turn)
+    st.button("Other examples", icon=":material/refresh:", type="tertiary", on_click=_turn)
 
 
 def _ask(question: str) -> None:

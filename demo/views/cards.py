@@ -23,8 +23,13 @@ def best_card(quote: Quote) -> str:
 
 def further_card(quote: Quote) -> str:
     """Write one of several answers of a document."""
-    page = f" · page {quote.page}" if quote.page else ""
-    return f'<div class="rom-further">{_sentence(quote)}<p class="rom-score">{_likely(quote)}{page}</p></div>'
+    return f'<div class="rom-further">{_sentence(quote)}</div>'
+
+
+def score_line(quote: Quote) -> str:
+    """Write how likely an answer is, and on which page it stands."""
+    page = f", page {quote.page}" if quote.page else ""
+    return f'<p class="rom-score">{_likely(quote)}{page}</p>'
 
 
 def group_heading(passage: FoundPassage, *, best_is_here: bool) -> str:
