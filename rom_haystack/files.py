@@ -51,6 +51,18 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n---[ \t]*(?:\n
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TITLE_LENGTH = 200
+# Bytes that a Word file, which is a ZIP archive, may unpack to.
+_MAX_UNPACKED = 100 * 1024 * 1024
+# Elements that are seldom closed are left out: they need not be, and don't nest.
+_HTML_NESTING_TAG = re.compile(
+    r"<(/?)(?!(?:p|li|d[td]|t[dhr]|option|br|hr|img|input|meta|link|wbr|col|source|area|base|embed|param|track)\b)[a-z]",
+    re.IGNORECASE,
+)
+# To its end, or to the end of the page.
+_HTML_WITHOUT_ELEMENTS = re.compile(
+    r"<!--(?:.*?-->|.*\Z)|<(script|style)\b(?:.*?</\1\s*>|.*\Z)", re.IGNORECASE | re.DOTALL
+)
+_MAX_NESTING = 2000
 
 
 class UnreadableSourceError(ValueError):
@@ -163,25 +175,6 @@ def readable_stem(name: str) -> str:
     return " ".join(re.sub(r"[_\-]+", " ", stem).split()) or stem
 
 
-def pdf_pages(data: bytes) -> int:
-    """Count the pages of a PDF file.
-
-    Raises:
-        UnreadableSourceError: It is damaged, or locked.
-    """
-    from pypdf import PdfReader  # noqa: PLC0415 (only PDF needs it)
-
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        locked = reader.is_encrypted and not reader.decrypt("")
-        pages = 0 if locked else len(reader.pages)
-    except Exception as error:  # damaged files make pypdf raise errors of many kinds
-        raise UnreadableSourceError(f"is no readable PDF file ({error})") from error
-    if locked:
-        raise UnreadableSourceError("is a PDF file locked with a password")
-    return pages
-
-
 def _open(source: str | Path | ByteStream) -> ByteStream:
     if isinstance(source, ByteStream):
         kind = source.mime_type or mime_type_of(str(source.meta.get("file_path", "")))
@@ -200,17 +193,22 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
     if not stream.data.strip():
         raise UnreadableSourceError("is empty")
     data, title = stream.data, None
+    passed_on = kind
     if kind == PDF:
-        _check_pdf(data)
+        from rom_haystack.pdf import pdf_text  # noqa: PLC0415 (it stands on this module, and only PDF needs it)
+
+        data, passed_on = pdf_text(data).encode("utf-8", "surrogatepass"), TEXT
     elif kind == DOCX:
         _check_docx(data)
     else:
         charset = _HTML_CHARSET.search(data[:4096]) if kind == HTML else None
         text = decode(data, declared=charset[1].decode("ascii") if charset else None)
         title = find_title(text, kind)
+        if kind == HTML:
+            _check_nesting(text)
         data = (_FRONT_MATTER.sub("", text) if kind == MARKDOWN else text).encode("utf-8")
     meta = {**meta, "mime_type": kind, "title": meta.get("title") or title or readable_stem(name)}
-    return ByteStream(data, meta=meta, mime_type=kind)
+    return ByteStream(data, meta=meta, mime_type=passed_on)
 
 
 def _try_decode(data: bytes, encoding: str) -> str | None:
@@ -243,16 +241,27 @@ def _first_heading(text: str) -> str | None:
     return None
 
 
-def _check_pdf(data: bytes) -> None:
-    if not pdf_pages(data):
-        raise UnreadableSourceError("is a PDF file without pages")
-
-
 def _check_docx(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            damaged = archive.testzip() is not None or "word/document.xml" not in archive.namelist()
+            unpacked = sum(part.file_size for part in archive.infolist())
+            damaged = unpacked <= _MAX_UNPACKED and (
+                archive.testzip() is not None or "word/document.xml" not in archive.namelist()
+            )
     except Exception as error:  # damaged archives make zipfile and zlib raise errors of many kinds
         raise UnreadableSourceError("is no readable Word file (.docx)") from error
+    if unpacked > _MAX_UNPACKED:
+        size, limit = (f"{value / 1024 / 1024:,.0f} MB" for value in (unpacked, _MAX_UNPACKED))
+        raise UnreadableSourceError(f"is a Word file (.docx) that unpacks to {size}, and the limit is {limit}")
     if damaged:
         raise UnreadableSourceError("is a damaged Word file (.docx)")
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse HTML that is nested so deep that parsers take hours over it; pages of people go some tens deep."""
+    depth = 0
+    text = _HTML_WITHOUT_ELEMENTS.sub("", text)
+    for tag in _HTML_NESTING_TAG.finditer(text):
+        depth = max(depth - 1, 0) if tag[1] else depth + 1
+        if depth > _MAX_NESTING:
+            raise UnreadableSourceError(f"is an HTML page whose elements are nested more than {_MAX_NESTING:,} deep")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.files import PDF, UnreadableSourceError, displayable, mime_type_of, pdf_pages
+from rom_haystack.files import PDF, UnreadableSourceError, displayable, mime_type_of
 from rom_haystack.folders import (
     FoundFile,
     LibraryError,
@@ -31,6 +32,7 @@ from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.library_index import LibraryIndex, Repaired, WritableIndex
 from rom_haystack.manifest import FileEntry, Manifest
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
+from rom_haystack.pdf import pdf_pages
 from rom_haystack.pipelines import ROMExtractiveQA, ROMFileConverter
 
 # Passages embedded and written together: whole files, until there are this many.
@@ -84,7 +86,8 @@ class _Plan:
         return not (self.urgent or self.touched)
 
 
-#: Called after each file of an update: files done, files to do, name of the file.
+#: Called before, during and after each file of an update: files done, files to do, name of the file. What it raises
+#: ends the update; the files that were finished stay.
 Progress = Callable[[int, int, str], None]
 
 
@@ -181,7 +184,7 @@ class Library:
         The model, where it was needed, stays in memory until `close`.
 
         Args:
-            progress: Called after each new or changed file.
+            progress: Called as each new or changed file is read.
             required: Raise where the index can't be written. With False an index that has passages is then left as it
                 is, and the report says why (`stale`).
 
@@ -215,7 +218,7 @@ class Library:
         too, until the next repair. No other process should use the index meanwhile.
 
         Args:
-            progress: Called after each file that is indexed again.
+            progress: Called as each file is indexed again.
 
         Returns:
             What was found (`repaired`) and done.
@@ -273,7 +276,10 @@ class Library:
         """Convert, embed and write the new and the changed files."""
         entries: dict[str, FileEntry] = {}
         passages: list[Document] = []
+        report = progress or _unreported
         for done, (name, file) in enumerate(plan.changed.items(), start=1):
+            at_work = partial(report, done - 1, len(plan.changed), displayable(name))
+            at_work()
             try:
                 entries[name], documents = self._convert(name, file)
                 passages += documents
@@ -281,10 +287,18 @@ class Library:
                 plan.skipped[name] = why_unreadable(error) if isinstance(error, OSError) else str(error)
                 index.exchange({name: None}, [])
             if len(passages) >= _GROUP or done == len(plan.changed):
-                index.exchange(entries, self._embedder.run(passages)["documents"])
+                index.exchange(entries, self._embed(passages, at_work))
                 entries, passages = {}, []
-            if progress is not None:
-                progress(done, len(plan.changed), displayable(name))
+            report(done, len(plan.changed), displayable(name))
+
+    def _embed(self, passages: list[Document], between: Callable[[], None]) -> list[Document]:
+        """Embed passages, a group at a time."""
+        embedded: list[Document] = []
+        for start in range(0, len(passages), _GROUP):
+            if start:
+                between()
+            embedded += self._embedder.run(passages[start : start + _GROUP])["documents"]
+        return embedded
 
     def _convert(self, name: str, file: FoundFile) -> tuple[FileEntry, list[Document]]:
         if self._converter is None:
@@ -301,6 +315,10 @@ class Library:
         entry.ids = [document.id for document in result["documents"]]
         entry.reason = next(iter(result["skipped"].values()), None)
         return entry, result["documents"]
+
+
+def _unreported(done: int, total: int, name: str) -> None:
+    """Report to nobody."""
 
 
 def model_fingerprint(checkpoint: Path) -> str:

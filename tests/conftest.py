@@ -23,6 +23,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from fpdf import FPDF
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
@@ -228,6 +229,23 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError(f"the hub was asked for {args}")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", ask)
+
+
+@pytest.fixture(scope="session")
+def pdf() -> Callable[..., bytes]:
+    """Make a PDF file of pages: `pdf("first page", "second", ...)`."""
+
+    def make(*pages: str, **encryption: str) -> bytes:
+        file = FPDF()
+        file.set_font("Helvetica", size=11)
+        for text in pages:
+            file.add_page()
+            file.multi_cell(0, 6, text)
+        if encryption:
+            file.set_encryption(**encryption)
+        return bytes(file.output())
+
+    return make
 
 
 @pytest.fixture
