@@ -65,6 +65,6 @@ def _remedy(name: str, error: CheckpointError) -> str:
         return f"The checkpoint '{name}' can't be used: {error}"
     return (
         f"The checkpoint '{name}' is not on this machine: it is not bundled, no such folder is here, and the hub's "
-        f"cache has no copy. The demo fetches nothing by itself. Get it by `hf download {name}`, or write the path of "
+        f"cache has no copy. The demo fetches nothing by itself. Get it by hf download {name}, or write the path of "
         "its folder."
     )

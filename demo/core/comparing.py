@@ -1,13 +1,12 @@
 """Two ways of answering side by side: what each is, how both are asked, and in what they differ."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from demo.core.asking import Asker
 from demo.core.checkpoints import UNTUNED_BASE, Checkpoint
-from demo.core.results import FoundPassage, Quote, Result, Settings
+from demo.core.results import Quote, Result, Settings
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 from rom_haystack.pipelines import Retrieval
@@ -142,9 +141,10 @@ class Comparison:
         return "The best answers differ."
 
     @property
-    def shared_passages(self) -> int:
-        """How many passages both sides found."""
-        return len({_id(found) for found in self.left.passages} & {_id(found) for found in self.right.passages})
+    def passages_of_both(self) -> frozenset[str]:
+        """Ids of the passages that both sides found."""
+        left, right = (frozenset(found.document.id for found in side.passages) for side in (self.left, self.right))
+        return left & right
 
     def ranks_on_the_other_side(self, result: Result) -> tuple[int | None, ...]:
         """Tell of each of a side's answers at which place the other side has it; None where it doesn't.
@@ -157,30 +157,25 @@ class Comparison:
         return tuple(places.get(_place(quote)) for quote in result.quotes)
 
 
-def compare(askers: Sequence[Asker], question: str, settings: Sequence[Settings]) -> Comparison:
+def compare(asker: Asker, question: str, left: Settings, right: Settings) -> Comparison:
     """Ask both sides, one after the other.
 
     Each is asked twice, and the second time counts: the first may have to load a model, and what the sides share,
     such as passages in tokens, would be a gift to the later one.
 
     Args:
-        askers: One per side.
+        asker: The collection; it must be indexed for both sides' checkpoints.
         question: The question.
-        settings: One per side.
+        left: How the one side is asked.
+        right: How the other is.
 
     Raises:
         AskingError: A side can't be asked so.
     """
-    sides = list(zip(askers, settings, strict=True))
-    for asker, how in sides:
-        asker.answer(question, how)
-    left, right = (asker.answer(question, how) for asker, how in sides)
-    return Comparison(left, right)
+    for settings in (left, right):
+        asker.answer(question, settings)
+    return Comparison(asker.answer(question, left), asker.answer(question, right))
 
 
 def _place(quote: Quote) -> tuple[str, int, int]:
     return quote.passage.document.id, quote.start, quote.end
-
-
-def _id(found: FoundPassage) -> str:
-    return found.document.id

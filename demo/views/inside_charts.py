@@ -16,10 +16,9 @@ QUESTION, QUOTED, FOUND, OTHER = "the question", "with an answer", "found", "oth
 _ROLES = (OTHER, FOUND, QUOTED, QUESTION)
 _SHAPES = ("circle", "triangle-up", "circle", "diamond")
 _SIZES = (28, 110, 190, 260)
-_OPACITIES = (0.55, 1.0, 1.0, 1.0)
 # Middle tones, which can be told from a light and from a dark ground.
-_FILLS = ("#8f8b83", "#3d8bb0", "#3d8bb0", "#c8641c")
-_STROKES = ("#8f8b83", "#3d8bb0", "#d08a12", "#c8641c")
+_FILLS = ("#a5a099", "#3d8bb0", "#3d8bb0", "#c8641c")
+_STROKES = ("#a5a099", "#3d8bb0", "#d08a12", "#c8641c")
 _DOCUMENTS = ("#c8641c", "#3d8bb0", "#6f9340", "#b0628c", "#7a7ab0", "#a08a2c")
 
 # The colour of the text around the chart, in either theme.
@@ -85,9 +84,7 @@ def map_chart(drawn: PassageMap, *, by_document: bool) -> alt.Chart:
             size=alt.Size("role:N", scale=_by_role(_SIZES), legend=role),
             stroke=alt.Stroke("role:N", scale=_by_role(_STROKES), legend=role),
             fill=fill,
-            opacity=alt.condition(
-                chosen, alt.Opacity("role:N", scale=_by_role(_OPACITIES), legend=None), alt.value(0.25)
-            ),
+            opacity=alt.condition(chosen, alt.value(1), alt.value(0.3)),
             order=alt.Order("layer:Q"),
             tooltip=[alt.Tooltip("role:N", title="Point"), "title:N", "text:N"],
         )
@@ -121,7 +118,7 @@ def _map_rows(drawn: PassageMap) -> pd.DataFrame:
     return table.sort_values("layer")
 
 
-def _by_role(values: Sequence[str] | Sequence[float]) -> alt.Scale:
+def _by_role(values: Sequence[str] | Sequence[int]) -> alt.Scale:
     return alt.Scale(domain=list(_ROLES), range=list(values))
 
 
