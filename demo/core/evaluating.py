@@ -47,6 +47,7 @@ class Outcome:
         file_path: Its file.
         page: The page that the quote stands on; None where there are no pages.
         sentence: The sentence around the quote.
+        span: Where the quote stands in it: first character, and the one after the last.
     """
 
     question: Question
@@ -60,6 +61,7 @@ class Outcome:
     file_path: str
     page: int | None
     sentence: str
+    span: tuple[int, int]
 
     @property
     def answerable(self) -> bool:
@@ -204,4 +206,5 @@ def _outcome(question: Question, answers: Sequence[ExtractedAnswer], rank: int |
         file_path=str(meta.get("file_path") or ""),
         page=best.meta.get("answer_page_number") if best else None,
         sentence=best.context or "" if best else "",
+        span=(best.context_offset.start, best.context_offset.end) if best and best.context_offset else (0, 0),
     )

@@ -108,12 +108,6 @@ def harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def wrong(run: Run) -> list[Outcome]:
-    """The outcomes whose final answer is no exact match, worst first; of equals, the surest first."""
-    found = [outcome for outcome in run.outcomes if not outcome.final_exact_match]
-    return sorted(found, key=lambda outcome: (outcome.final_f1, -outcome.score))
-
-
 def _figures(run: Run, recall: Sequence[Figure]) -> dict[str, Figure]:
     outcomes = run.outcomes
     answerable = [outcome for outcome in outcomes if outcome.answerable]

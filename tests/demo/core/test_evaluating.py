@@ -13,8 +13,9 @@ from demo.core.asking import Asker
 from demo.core.collection import Collection
 from demo.core.engine import Engine
 from demo.core.evaluating import Outcome, Run
-from demo.core.evaluation_report import as_csv, as_json, harmless, summarise, wrong
+from demo.core.evaluation_report import as_csv, as_json, harmless, summarise
 from demo.core.jobs import Job
+from demo.core.mistakes import mistakes
 from demo.core.question_files import QuestionSet, sample_question_set
 from demo.core.results import Settings
 from rom_haystack.inference.samples import SAMPLE_CORPUS, SAMPLE_QUESTIONS
@@ -75,6 +76,7 @@ def test_each_question_is_answered_as_it_is_on_the_page_ask(birds, engine, setti
         assert outcome.score == pytest.approx(1 - asked.no_answer_score, abs=1e-5)
         if best:
             assert (outcome.sentence, outcome.page) == (best.sentence, best.page)
+            assert outcome.span == (best.sentence_start, best.sentence_end)
             assert outcome.file_path == best.passage.document.meta["file_path"]
 
 
@@ -119,7 +121,14 @@ def test_evaluations_wait_for_their_turn(birds, engine, settings):
 
 
 def outcome(quote="Rome", *, answers=("Rome",), score=0.9, answered=True, exact=1.0, f1=1.0, rank=1, **others):
-    values = {"title": "Italy", "file_path": "italy.md", "page": 3, "sentence": "It is Rome.", **others}
+    values = {
+        "title": "Italy",
+        "file_path": "italy.md",
+        "page": 3,
+        "sentence": "It is Rome.",
+        "span": (6, 10),
+        **others,
+    }
     return Outcome(Question("Which?", "", answers, ()), quote, score, answered, exact, f1, rank, **values)
 
 
@@ -181,8 +190,34 @@ class TestSummary:
     def test_without_answerable_questions_too(self):
         assert list(summarise(made(outcome(answers=()))).figures) == ["Exact match", "F1", "No answer, rightly"]
 
-    def test_wrong_ones_come_worst_and_surest_first(self):
-        assert [(one.quote, one.score) for one in wrong(self.RUN)] == [("Oslo", 0.8), ("Paris", 0.3), ("in Rome", 0.6)]
+
+class TestMistakes:
+    RUN = made(
+        outcome(),
+        outcome("in Rome", exact=0.0, f1=2 / 3, score=0.6),
+        outcome("Paris", exact=0.0, f1=0.0, rank=None, score=0.3, answered=False),
+        outcome("Oslo", exact=0.0, f1=0.0, score=0.3, answered=False),
+        outcome("Bonn", exact=0.0, f1=0.0, rank=20, score=0.7),
+        outcome("Bern", exact=0.0, f1=0.0, rank=2, score=0.8),
+        outcome("Kyiv", answers=(), exact=0.0, f1=0.0, rank=None, score=0.8),
+        outcome("Riga", answers=(), exact=0.0, f1=0.0, rank=None, score=0.1, answered=False),
+    )
+
+    def test_each_has_its_kind_worst_and_surest_first(self):
+        quotes = {kind: [one.quote for one in found] for kind, found in mistakes(self.RUN).items()}
+        assert quotes == {
+            "No passage with the answer": ["Paris"],
+            "Not answered": ["Oslo"],
+            "Answered, though there is no answer": ["Kyiv"],
+            "Wrong words": ["Bern", "Bonn"],
+            "Partly right": ["in Rome"],
+        }
+
+    def test_on_paragraphs_no_passage_is_missed(self):
+        assert next(iter(mistakes(replace(self.RUN, place="paragraphs")))) == "Not answered"
+
+    def test_where_all_is_right_there_are_none(self):
+        assert mistakes(made(outcome())) == {}
 
 
 class TestDownloads:
