@@ -16,7 +16,7 @@ _BRIEF = 0.4
 _TICK = 0.1
 
 
-class _Updates:
+class Updates:
     """One update of each collection since the start, whichever session came first."""
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class _Updates:
 
 
 @st.cache_resource(show_spinner=False)
-def _updates() -> _Updates:
-    return _Updates()
+def updates() -> Updates:
+    return Updates()
 
 
 def indexed(collection: Collection, model: str = DEFAULT_CHECKPOINT) -> bool:
@@ -50,7 +50,7 @@ def indexed(collection: Collection, model: str = DEFAULT_CHECKPOINT) -> bool:
     Returns:
         Whether it can be asked. If not, the page says why.
     """
-    job = _updates().of(collection, model)
+    job = updates().of(collection, model)
     if not job.wait(_BRIEF):
         _show_progress(job, _title(collection, model))
     if job.state == "done":
@@ -58,7 +58,7 @@ def indexed(collection: Collection, model: str = DEFAULT_CHECKPOINT) -> bool:
     reason = str(job.error) if job.error else "It was cancelled."
     st.error(f"“{literal(collection.name)}” could not be indexed. {literal(reason)}", icon=":material/error:")
     if st.button("Try again", icon=":material/refresh:", key=f"index again {collection.id} {model}"):
-        _updates().forget(collection, model)
+        updates().forget(collection, model)
         st.rerun()
     return False
 
