@@ -102,6 +102,7 @@ class Asker:
                 yield known
                 with watch.of("read"):
                     turn = next(turns, None)
+            self.engine.prepare()  # by now the first answer is there
             yield replace(known, finished=True)
 
     def answer(self, question: str, settings: Settings = DEFAULTS) -> Result:

@@ -1,9 +1,10 @@
-"""The models that the demo holds in memory, and what they run on: at once torch, soon the fastest engine there is."""
+"""The models that the demo holds in memory, and what they run on: torch at once, soon the fastest engine there is."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 from rom_haystack.components import ROMExtractiveReader, ROMTextEmbedder
 from rom_haystack.components.extractive_reader import AdaptiveReading
@@ -11,19 +12,19 @@ from rom_haystack.inference.registry import EncoderSpec
 from rom_haystack.inference.selection import known_choice
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
-from .measuring import measure
+from .measuring import Measuring, MeasuringError
 
-#: Components that stay loaded, the most recently used ones; those of one model share it.
+logger = logging.getLogger(__name__)
+
+#: Components that stay, the most recently used ones. Those of one model share it.
 _KEPT = 8
-
-Part = TypeVar("Part", ROMTextEmbedder, ROMExtractiveReader)
 
 
 class Engine:
     """Hold the models in memory, on the engine that `auto` means now; safe to use from several threads.
 
-    On a machine where no one has measured engines yet, that is torch at first, so that the demo answers at once. The
-    others are measured by a process of low priority meanwhile, and the fastest faithful one takes over.
+    On a machine where no one has measured engines yet, that is torch, so that the demo answers at once. After the first
+    answer the others are measured, and the fastest faithful one takes over.
 
     Args:
         model: The checkpoint for which engines are measured.
@@ -36,11 +37,10 @@ class Engine:
     def __init__(self, model: str = DEFAULT_CHECKPOINT) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._parts: OrderedDict[tuple[str, ...], ROMTextEmbedder | ROMExtractiveReader] = OrderedDict()
-        self.preparing = known_choice(EncoderSpec(model)) is None
+        self._parts: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self._to_measure = known_choice(EncoderSpec(model)) is None
+        self.preparing = False
         self.name = _name_of(model)
-        if self.preparing:
-            threading.Thread(target=self._prepare, name="Measuring engines", daemon=True).start()
 
     def embedder(self, model: str) -> ROMTextEmbedder:
         """Return what embeds questions with a checkpoint.
@@ -48,7 +48,10 @@ class Engine:
         Args:
             model: Bundled name or folder.
         """
-        return self._part(("embedder", model), lambda: ROMTextEmbedder(model=model, progress_bar=False))
+        embedder: ROMTextEmbedder = self._part(
+            lambda: ROMTextEmbedder(model=model, progress_bar=False), "embedder", model
+        )
+        return embedder
 
     def reader(self, model: str, reading: AdaptiveReading) -> ROMExtractiveReader:
         """Return what reads answers with a checkpoint.
@@ -57,29 +60,40 @@ class Engine:
             model: Bundled name or folder.
             reading: Whether, and how soon, it stops.
         """
-        return self._part(
-            ("reader", model, reading), lambda: ROMExtractiveReader(model=model, adaptive_reading=reading)
+        reader: ROMExtractiveReader = self._part(
+            lambda: ROMExtractiveReader(model=model, adaptive_reading=reading), "reader", model, reading
         )
+        return reader
 
-    def _part(self, key: tuple[str, ...], make: Callable[[], Part]) -> Part:
+    def prepare(self) -> None:
+        """Have the engines measured in the background where no one has yet; returns at once."""
         with self._lock:
-            part = self._parts.get(key) or make()
-            self._parts[key] = part
-            self._parts.move_to_end(key)
-            while len(self._parts) > _KEPT:  # whoever uses it now keeps it alive until done
-                self._parts.popitem(last=False)
-        return part  # type: ignore[return-value]
+            if not self._to_measure:
+                return
+            self._to_measure = False
+            self.preparing = True
+        threading.Thread(target=self._take_over, args=[Measuring(self._model)], name="engines", daemon=True).start()
 
-    def _prepare(self) -> None:
-        """Measure, load the best, and let it take over."""
+    def _part(self, make: Callable[[], Any], *key: str) -> Any:
+        with self._lock:
+            part = self._parts.pop(key, None) or make()
+            self._parts[key] = part
+            if len(self._parts) > _KEPT:  # whoever uses the oldest now keeps it alive
+                self._parts.popitem(last=False)
+        return part
+
+    def _take_over(self, measuring: Measuring) -> None:
+        """Wait for the measurements, load the best engine, and use it from then on."""
         try:
-            measure(self._model)
+            measuring.wait()
             successor = ROMTextEmbedder(model=self._model, progress_bar=False)
             successor.warm_up()
             with self._lock:
                 self._parts.clear()
                 self._parts["embedder", self._model] = successor
-                self.name = _name_of(self._model)
+            self.name = _name_of(self._model)
+        except MeasuringError as error:
+            logger.warning("%s The demo goes on with %s.", error, self.name)
         finally:
             self.preparing = False
 

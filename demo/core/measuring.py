@@ -1,31 +1,63 @@
-"""Measure which engine is the fastest for a checkpoint on this machine, in a process of low priority.
+"""Measuring which engine is the fastest for a checkpoint on this machine, without being in anyone's way.
 
-A process, as only so both its threads' priority and its memory end with it.
+That takes a process: threads of libraries can't be given a lower priority, and an export's memory is given back whole.
 """
 
 import os
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 
 from rom_haystack.inference.registry import AUTO, EncoderSpec
 from rom_haystack.inference.selection import VARIABLE
 
 
-def measure(model: str) -> None:
-    """Have the engines measured, and the choice kept where `backend="auto"` finds it; returns when that is done.
+class MeasuringError(RuntimeError):
+    """The process failed."""
+
+
+class Measuring:
+    """A process of low priority that measures engines and keeps the choice where `backend="auto"` finds it.
+
+    It ends with this process at the latest.
 
     Args:
         model: Bundled name or folder of the checkpoint.
-
-    Raises:
-        subprocess.CalledProcessError: The process failed.
     """
-    environment = {**os.environ, VARIABLE: AUTO, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    subprocess.run([sys.executable, "-m", __name__, model], env=environment, check=True, stdin=subprocess.DEVNULL)  # noqa: S603 (our own module)
+
+    def __init__(self, model: str) -> None:
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 ("" is the current one)
+        self._process = subprocess.Popen(  # noqa: S603 (this module)
+            [sys.executable, "-m", __name__, model],
+            env={**os.environ, VARIABLE: AUTO, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        weakref.finalize(self, self._process.kill)
+
+    def wait(self) -> None:
+        """Wait for the end.
+
+        Raises:
+            MeasuringError: It failed.
+        """
+        _, errors = self._process.communicate()
+        if self._process.returncode:
+            last = errors.strip().rpartition("\n")[2]
+            raise MeasuringError(f"Engines could not be measured: {last or f'exit code {self._process.returncode}'}.")
+
+
+def main() -> None:
+    """Measure, at the lowest priority that the system grants."""
+    with suppress(AttributeError, OSError):
+        os.nice(19)
+    EncoderSpec(sys.argv[1]).resolved()
 
 
 if __name__ == "__main__":
-    with suppress(AttributeError, OSError):  # not everywhere
-        os.nice(19)
-    EncoderSpec(sys.argv[1]).resolved()
+    main()
