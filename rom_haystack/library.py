@@ -114,6 +114,7 @@ class Library:
         device: Where the model runs; None picks the machine's default.
         split_length: Most words per passage.
         split_overlap: Words that neighbouring passages share.
+        follow_links: Also read what links in the folder lead to outside of it.
 
     Raises:
         LibraryError: `folder` is no folder, or `index` can't be one.
@@ -129,8 +130,10 @@ class Library:
         device: ComponentDevice | None = None,
         split_length: int = 120,
         split_overlap: int = 0,
+        follow_links: bool = True,
     ) -> None:
         self.folder = existing_folder(folder)
+        self.follow_links = follow_links
         self.model = model
         self.device = device
         self.settings = {"split_length": split_length, "split_overlap": split_overlap}
@@ -195,7 +198,7 @@ class Library:
             LibraryError: The index belongs to another folder, is of a newer version, or is damaged.
             NotUpdatableError: It can't be written, or another process is updating it.
         """
-        found, unreadable = scan(self.folder)
+        found, unreadable = scan(self.folder, follow_links=self.follow_links)
         manifest, _ = self._index.read()
         plan = _compare(found, unreadable, manifest)
         whole = self._index.agrees_with(manifest)
@@ -226,7 +229,7 @@ class Library:
         Raises:
             LibraryError: As from `update`.
         """
-        found, unreadable = scan(self.folder)
+        found, unreadable = scan(self.folder, follow_links=self.follow_links)
         with self._index.locked():
             repaired = self._index.repair()
             report = self._bring_up_to_date(found, unreadable, progress)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from demo.core.exchange import FileExchange
 from demo.core.jobs import Report
 from demo.core.uploads import Added, Upload, check_uploads
-from rom_haystack.folders import existing_folder
+from rom_haystack.folders import LibraryError, NotUpdatableError, existing_folder
 from rom_haystack.library import Library, UpdateReport
 from rom_haystack.manifest import MANIFEST, FileEntry, ManifestFile
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
@@ -108,7 +108,8 @@ class Collection:
                 index = self._indexes / _file_name(model)
                 if self.changeable:  # the folder moves with the index
                     ManifestFile(index).adopt(existing_folder(self.folder))
-                self._libraries[model] = Library(self.folder, index=index, model=model)
+                followed = self.kind != "linked"  # what was pointed at is the folder, not what lies elsewhere
+                self._libraries[model] = Library(self.folder, index=index, model=model, follow_links=followed)
             return self._libraries[model]
 
     def files(self) -> list[FileInfo]:
@@ -170,7 +171,7 @@ class Collection:
             self._update(report)
 
     def reindex(self, report: Report = ignore, model: str = DEFAULT_CHECKPOINT) -> UpdateReport:
-        """Bring the index up to date with the documents; the first time, make it.
+        """Bring the index up to date with the documents; the first time, make it; mend it where it is damaged.
 
         Args:
             report: Called after each file that was new or changed.
@@ -181,7 +182,13 @@ class Collection:
             CheckpointError: The model can't be found.
         """
         with self._locked(report):
-            return self.library(model).update(report)
+            library = self.library(model)
+            try:
+                return library.update(report)
+            except NotUpdatableError:
+                raise
+            except LibraryError:  # damage; what a repair can't change, it says again
+                return library.repair(report)
 
     def copy_to(self, home: Path) -> None:
         """Copy the documents and their indexes to the home of another collection.

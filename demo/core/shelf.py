@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 import unicodedata
 import weakref
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from filelock import FileLock, Timeout
 
 import rom_haystack
 from demo.core.collection import DOCUMENTS, Collection, FileInfo, ShelfError
-from demo.core.uploads import Added, Upload
+from demo.core.uploads import KINDS, Added, Upload
+from rom_haystack.files import mime_type_of
 from rom_haystack.folders import LibraryError, existing_folder
 from rom_haystack.manifest import replace_file
 
@@ -29,8 +31,15 @@ _SAMPLE = "sample"
 _RECORD = "collection.json"
 # What is being made or removed has such a name; a process that is killed meanwhile leaves it, and the next removes it.
 _UNFINISHED = "."
+# Folders of unsaved uploads, and the file in each that is locked while its process lives.
+_SESSION = "rom-demo-"
+_IN_USE = "in-use"
+_YOUNG = 60  # seconds
 #: Most characters of a collection's name.
 MAX_NAME_LENGTH = 60
+#: Most files, and folders, in a folder that is linked.
+MAX_LINKED_FILES = 10_000
+MAX_LINKED_FOLDERS = 20_000
 
 
 def demo_home() -> Path:
@@ -117,6 +126,7 @@ class Shelf:
             linked = existing_folder(folder)
         except LibraryError as error:
             raise ShelfError(str(error)) from error
+        self._check_linked(linked)
         with self._making(name) as place:
             _write(place, name=name.strip(), folder=linked)
         return self.get(place.name.removeprefix(_UNFINISHED))
@@ -181,6 +191,21 @@ class Shelf:
         if name.casefold() in (one.name.casefold() for one in self.collections()):
             raise ShelfError(f"There is a collection called '{name}' already; choose another name.")
 
+    def _check_linked(self, folder: Path) -> None:
+        if self.home.resolve().is_relative_to(folder) or folder.is_relative_to(self.home.resolve()):
+            raise ShelfError(f"'{folder}' holds the demo's own files, or is among them; choose another folder.")
+        files = 0
+        for seen, (_, inner, names) in enumerate(os.walk(folder)):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            files += sum(mime_type_of(name) is not None for name in names)
+            if files > MAX_LINKED_FILES or seen > MAX_LINKED_FOLDERS:
+                raise ShelfError(
+                    f"'{folder}' holds more than {MAX_LINKED_FILES:,} files that can be read, or "
+                    f"{MAX_LINKED_FOLDERS:,} folders; choose a folder in it."
+                )
+        if not files:
+            raise ShelfError(f"'{folder}' holds no file that can be read; the kinds are {KINDS}.")
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other threads and processes from making and deleting collections."""
@@ -193,13 +218,29 @@ class Shelf:
 
 def session_collection() -> Collection:
     """Make a collection of unsaved uploads, which goes with the object, and with the process."""
-    # The lock is held while the process lives; it tells others that the folder is no leftover.
-    directory = tempfile.TemporaryDirectory(prefix="rom-demo-", ignore_cleanup_errors=True)
+    _remove_left_sessions()
+    directory = tempfile.TemporaryDirectory(prefix=_SESSION, ignore_cleanup_errors=True)
     home = Path(directory.name)
+    in_use = FileLock(home / _IN_USE, thread_local=False)
+    in_use.acquire()
     (home / DOCUMENTS).mkdir()
     collection = Collection(f"unsaved-{secrets.token_hex(8)}", "Unsaved documents", "session", home / DOCUMENTS, home)
-    weakref.finalize(collection, directory.cleanup)
+    weakref.finalize(collection, _remove_session, directory, in_use)
     return collection
+
+
+def _remove_session(directory: tempfile.TemporaryDirectory[str], in_use: FileLock) -> None:
+    in_use.release()
+    directory.cleanup()
+
+
+def _remove_left_sessions() -> None:
+    """Remove the unsaved uploads of processes that were killed: nobody holds their locks any more."""
+    for in_use in Path(tempfile.gettempdir()).glob(f"{_SESSION}*/{_IN_USE}"):
+        with suppress(OSError, Timeout):
+            if in_use.stat().st_mtime < time.time() - _YOUNG:  # a younger one may not be locked yet
+                with FileLock(in_use, timeout=0):
+                    shutil.rmtree(in_use.parent, ignore_errors=True)
 
 
 def _write(place: Path, *, name: str, folder: Path | None) -> None:

@@ -30,6 +30,8 @@ LIMITS = (
 
 # Windows takes none of these as a name, whatever the ending; a collection may move there.
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])( *\..*)?")
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|]")
+_TITLE_LENGTH = 80
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -63,6 +65,23 @@ class Added:
     added: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
+
+
+def pasted(title: str, text: str) -> Upload:
+    """Make a text file of a text that was pasted.
+
+    Args:
+        title: What to call it; characters that file names lack become blanks. Blank for the text's first words.
+        text: The text.
+
+    Raises:
+        UploadError: There is no text.
+    """
+    if not text.strip():
+        raise UploadError("has no text; paste some first")
+    named = " ".join(_NOT_IN_NAMES.sub(" ", title or text[:200]).split()).strip(". ")
+    short = named if len(named) <= _TITLE_LENGTH else named[:_TITLE_LENGTH].rsplit(" ", 1)[0]
+    return Upload(f"{short or 'Pasted text'}.txt", text.encode("utf-8", "replace"))
 
 
 def check_uploads(
