@@ -12,6 +12,8 @@ _WORD_JOINER = "\u2060"
 # Least scores. Of the best answers to 1,000 questions of SQuAD dev, found among all of its passages by keywords and
 # meaning, those of each word are right (F1 of 0.5 or more) in 95, 78, 51 and 29% of cases.
 _LIKELIHOODS = ((0.725, "very likely"), (0.675, "likely"), (0.55, "unsure"))
+# Of the second to fifth answers to 200 of these questions, 27% are right from here on, and 12% below.
+_POSSIBLE = 0.675
 
 
 def likelihood(score: float) -> str:
@@ -21,6 +23,17 @@ def likelihood(score: float) -> str:
         score: Its probability, from 0 to 1.
     """
     return next((word for least, word in _LIKELIHOODS if score >= least), "unlikely")
+
+
+def further_likelihood(score: float) -> str:
+    """Say in words how likely an answer is right that another one outdid.
+
+    Its score is the probability that it answers the question if no other does.
+
+    Args:
+        score: Its score, from 0 to 1.
+    """
+    return "possible" if score >= _POSSIBLE else "unlikely"
 
 
 def percent(score: float) -> str:

@@ -4,7 +4,7 @@ from html import escape
 
 from demo.core.highlighting import marked_html
 from demo.core.results import FoundPassage, Quote
-from demo.core.wording import likelihood, percent, place_of, title_of
+from demo.core.wording import further_likelihood, likelihood, percent, place_of, title_of
 from rom_haystack.answers import NO_ANSWER_FOUND
 
 # Longer quotes are set smaller.
@@ -29,7 +29,8 @@ def further_card(quote: Quote) -> str:
 def score_line(quote: Quote) -> str:
     """Write how likely an answer is, and on which page it stands."""
     page = f", page {quote.page}" if quote.page else ""
-    return f'<p class="rom-score">{_likely(quote)}{page}</p>'
+    likely = further_likelihood(quote.score).capitalize()
+    return f'<p class="rom-score">{likely}, score {percent(quote.score)}{page}</p>'
 
 
 def group_heading(passage: FoundPassage, *, best_is_here: bool) -> str:
@@ -79,9 +80,5 @@ def _score(quote: Quote) -> str:
     width = round(quote.score * 100)
     return (
         f'<p class="rom-score"><span class="rom-meter" aria-hidden="true"><span style="width:{width}%"></span></span>'
-        f"{_likely(quote)}</p>"
+        f"<strong>{percent(quote.score)}</strong> {likelihood(quote.score)}</p>"
     )
-
-
-def _likely(quote: Quote) -> str:
-    return f"<strong>{percent(quote.score)}</strong> {likelihood(quote.score)}"

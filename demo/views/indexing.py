@@ -24,6 +24,7 @@ class Updates:
         self._jobs: dict[tuple[str, str], Job[UpdateReport]] = {}
 
     def of(self, collection: Collection, model: str) -> Job[UpdateReport]:
+        """Return the update of a collection with a model; the first call starts it."""
         with self._lock:
             if (collection.id, model) not in self._jobs:
                 work = partial(collection.reindex, model=model)
@@ -31,12 +32,14 @@ class Updates:
             return self._jobs[collection.id, model]
 
     def forget(self, collection: Collection, model: str) -> None:
+        """Let the next call of `of` start anew."""
         with self._lock:
             self._jobs.pop((collection.id, model), None)
 
 
 @st.cache_resource(show_spinner=False)
 def updates() -> Updates:
+    """The updates of all sessions."""
     return Updates()
 
 

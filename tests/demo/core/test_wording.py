@@ -7,7 +7,7 @@ from haystack import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.core.wording import counted, duration, likelihood, literal, percent, place_of, title_of
+from demo.core.wording import counted, duration, further_likelihood, likelihood, literal, percent, place_of, title_of
 
 
 @given(st.text(max_size=60))
@@ -34,6 +34,11 @@ def test_nothing_is_certain_and_nothing_impossible():
 def test_words_go_with_the_score():
     words = [likelihood(score / 100) for score in range(101)]
     assert list(dict.fromkeys(words)) == ["unlikely", "unsure", "likely", "very likely"]
+
+
+def test_further_answers_are_never_said_to_be_likely():
+    assert {further_likelihood(score / 100) for score in range(101)} == {"possible", "unlikely"}
+    assert further_likelihood(0.7) == "possible"
 
 
 def test_a_document_is_named_by_its_title_else_by_its_file():
