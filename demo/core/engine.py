@@ -8,10 +8,10 @@ from typing import Any
 
 from rom_haystack.components import ROMExtractiveReader, ROMTextEmbedder
 from rom_haystack.components.extractive_reader import AdaptiveReading
-from rom_haystack.inference.registry import EncoderSpec
 from rom_haystack.inference.selection import known_choice
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
+from .encoders import spec_of
 from .measuring import Measuring, MeasuringError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Engine:
         self._model = model
         self._lock = threading.Lock()
         self._parts: OrderedDict[tuple[str, ...], Any] = OrderedDict()
-        self._to_measure = known_choice(EncoderSpec(model)) is None
+        self._to_measure = known_choice(spec_of(model)) is None
         self.preparing = False
         self.name = _name_of(model)
 
@@ -99,5 +99,5 @@ class Engine:
 
 
 def _name_of(model: str) -> str:
-    spec = EncoderSpec(model).resolved()
+    spec = spec_of(model).resolved()
     return f"{spec.backend}-{spec.dtype}"

@@ -56,7 +56,7 @@ def main() -> None:
     """Measure, at the lowest priority that the system grants."""
     with suppress(AttributeError, OSError):
         os.nice(19)
-    EncoderSpec(sys.argv[1]).resolved()
+    EncoderSpec.create(sys.argv[1]).resolved()
 
 
 if __name__ == "__main__":
