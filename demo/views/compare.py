@@ -55,23 +55,23 @@ def show() -> None:
 
 
 def _follow(link: Mapping[str, str]) -> None:
-    """Take question and sides from a link, and ask, unless it wants folders opened: that is for the user to say."""
-    st.session_state[_WHY] = st.session_state[_WRONG] = None
+    """Take question and sides from a link, and ask; folders are opened only if the user says so."""
     st.session_state[_QUESTION] = link.get("q", "")[:_LONGEST]
+    wrong = None
     try:
         sides = [Side.parse(link[name]) if name in link else Side() for name in ("left", "right")]
     except ValueError as error:
-        st.session_state[_WRONG] = str(error)
+        wrong = str(error)
         sides = [Side(), Side()]
+    if not all(side.by_name for side in sides):
+        wrong = "The link names a folder of this machine as a checkpoint. Press Compare if that is what you want."
     for name, side in zip(_SIDES, sides, strict=True):
         _fill(name, side)
-    st.session_state[_ASKED] = None
-    if all(side.by_name for side in sides):
+    if wrong is None:
         _ask()
     else:
-        st.session_state[_WRONG] = (
-            "The link names a folder of this machine as a checkpoint. Press Compare if that is what you want."
-        )
+        st.session_state[_ASKED] = None
+        st.session_state[_WRONG] = wrong
 
 
 def _write_link(collection: Collection, asked: Asked | None) -> None:

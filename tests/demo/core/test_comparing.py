@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from haystack import Document
-from transformers import AutoConfig, BertForQuestionAnswering, BertModel
+from transformers import BertForQuestionAnswering
 
 from demo.core.asking import Asker
 from demo.core.checkpoints import UNTUNED_BASE, MissingCheckpointError, checkpoint
@@ -100,8 +98,8 @@ class TestCheckpoint:
         assert found.reads == DEFAULT_CHECKPOINT
         assert found.note == "It only finds passages: rom-minilm-l6 reads the answers."
 
-    def test_one_that_only_reads(self, tmp_path, tiny_tokenizer, bert):
-        BertForQuestionAnswering(bert).save_pretrained(tmp_path / "reader")
+    def test_one_that_only_reads(self, tmp_path, tiny_tokenizer, plain_config):
+        BertForQuestionAnswering(plain_config).save_pretrained(tmp_path / "reader")
         tiny_tokenizer.save_pretrained(tmp_path / "reader")
         found = checkpoint(str(tmp_path / "reader"))
         assert found.finds == DEFAULT_CHECKPOINT
@@ -148,31 +146,6 @@ class TestComparison:
 
     def test_passages_of_both(self):
         assert Comparison(result(passages="abc"), result(passages="cda")).passages_of_both == {"a", "c"}
-
-
-@pytest.fixture(scope="module")
-def bert(tiny_tokenizer):
-    torch.manual_seed(5)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    return AutoConfig.for_model("bert", vocab_size=len(tiny_tokenizer), initializer_range=0.2, **sizes)
-
-
-@pytest.fixture(scope="module")
-def sentence_transformer(tmp_path_factory, tiny_tokenizer, bert) -> Path:
-    """A folder as sentence-transformers writes it: an encoder, then mean pooling."""
-    folder = tmp_path_factory.mktemp("models") / "plain"
-    BertModel(bert, add_pooling_layer=False).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    parts = ("Transformer", ""), ("Pooling", "1_Pooling")
-    modules = [
-        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for n, (kind, path) in enumerate(parts)
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    (folder / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    return folder
 
 
 class TestAsking:
