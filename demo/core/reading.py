@@ -1,12 +1,17 @@
 """A whole document to read, with an answer's quote in it, as the reader view shows it."""
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from demo.core.documents import FullText
 from demo.core.grouping import document_key
 from demo.core.highlighting import Span, pieces
 from demo.core.results import FoundPassage, Quote
+
+# Short lines without an end, above a line that is long or has one: headings stand so after splitting.
+_HEADINGS = re.compile(r"(?:\A|(?<=\n\n))(?:[^\n]{0,79}[^\s.!?:;,…]\n)+(?=[^\n]{80}|[^\n]*[.!?…])")
 
 
 def spans_in(full: FullText, passage: FoundPassage, quote: Quote | None, others: Sequence[Quote]) -> list[Span]:
@@ -35,19 +40,23 @@ def paragraphs(full: FullText, spans: Sequence[Span]) -> list[dict[str, Any]]:
         spans: What is to be marked.
 
     Returns:
-        Pieces in their order: of text (`text`, and `mark`, the number of its span or None), and where a page begins
-        (`page`, its number).
+        Pieces in their order: of text (`text`, `mark`, the number of its span or None, and whether it is of a
+        `heading`), and where a page begins (`page`, its number).
     """
     found: list[dict[str, Any]] = []
     pages = dict(full.pages)
+    headings = [match.span() for match in _HEADINGS.finditer(full.text)]
+    cuts = {*pages, *(place for heading in headings for place in heading)}
     begin = 0
     for piece in pieces(full.text, spans):
-        cuts = sorted({begin, *(start for start in pages if begin < start < begin + len(piece.text))})
-        for start, end in zip(cuts, [*cuts[1:], begin + len(piece.text)], strict=True):
+        finish = begin + len(piece.text)
+        within = sorted({begin, finish, *(cut for cut in cuts if begin < cut < finish)})
+        for start, end in pairwise(within):
             if start in pages:
                 found.append({"page": pages[start]})
-            found.append({"text": full.text[start:end], "mark": piece.mark})
-        begin += len(piece.text)
+            heading = any(first <= start < last for first, last in headings)
+            found.append({"text": full.text[start:end], "mark": piece.mark, "heading": heading})
+        begin = finish
     return found
 
 

@@ -92,9 +92,10 @@ def _actions(
         if st.button("Open document", key=key, icon=":material/menu_book:", type="tertiary"):
             open_reader(collection, result.settings.model, passage, quote, [*result.quotes, *result.doubtful])
         if quote is not None:
-            judge(result, passage, quote)
+            judge(result, passage, quote, asked=not scored)
 
 
 @st.fragment
 def _judge_no_answer(result: Result) -> None:
-    judge(result, result.passages[0], None)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        judge(result, result.passages[0], None, asked=True)

@@ -18,14 +18,17 @@ def feedback_path() -> Path:
     return demo_home() / "feedback.json"
 
 
-def judge(result: Result, passage: FoundPassage, quote: Quote | None) -> None:
+def judge(result: Result, passage: FoundPassage, quote: Quote | None, *, asked: bool = False) -> None:
     """Draw thumbs, and keep what is said by them.
 
     Args:
         result: What was asked.
         passage: Where the answer stands.
         quote: The answer; None for "no answer".
+        asked: Whether to write a question beside the thumbs.
     """
+    if asked:
+        st.html('<p class="rom-asked">Is this right?</p>', width="content")
     place = f"{result.question}\0{passage.document.id}\0{quote.start if quote else ''}\0{quote.end if quote else ''}"
     key = f"judged {hashlib.blake2b(place.encode(), digest_size=8).hexdigest()}"
     st.feedback(

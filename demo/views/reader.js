@@ -1,4 +1,4 @@
-// Shows a document's pieces. Texts become text nodes, so nothing in them is ever markup.
+// Shows a document's pieces. Texts are set as text, so nothing in them is ever markup.
 export default function ({ parentElement, data }) {
   const text = parentElement.querySelector(".text");
   const bar = parentElement.querySelector(".bar");
@@ -36,13 +36,13 @@ function element(piece) {
     page.textContent = `Page ${piece.page}`;
     return page;
   }
-  if (piece.mark === null) {
-    return document.createTextNode(piece.text);
+  const made = document.createElement(piece.mark === null ? "span" : "mark");
+  made.textContent = piece.text;
+  if (piece.mark !== null) {
+    made.dataset.mark = piece.mark;
   }
-  const mark = document.createElement("mark");
-  mark.dataset.mark = piece.mark;
-  mark.textContent = piece.text;
-  return mark;
+  made.classList.toggle("heading", piece.heading);
+  return made;
 }
 
 // Buttons that go from quote to quote.

@@ -8,7 +8,7 @@ from demo.core.results import Settings
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.pipelines import Retrieval
 
-RETRIEVALS: dict[Retrieval, str] = {"hybrid": "Keywords and meaning", "dense": "Meaning", "keyword": "Keywords"}
+RETRIEVALS: dict[Retrieval, str] = {"dense": "Meaning", "keyword": "Keywords", "hybrid": "Both"}
 READINGS: dict[AdaptiveReading, str] = {"off": "Exact", "cautious": "Cautious", "fast": "Fast"}
 _READING_HELP = (
     "Exact reads all passages. Cautious and fast stop as soon as no further passage can plausibly change the best "

@@ -57,11 +57,23 @@ def test_pages_begin_where_they_do_even_within_a_mark():
     assert "".join(piece.get("text", "") for piece in found) == TEXT
     assert found == [
         {"page": 1},
-        {"text": "Alpha is ", "mark": None},
-        {"text": "one.\n\n", "mark": 0},
+        {"text": "Alpha is ", "mark": None, "heading": False},
+        {"text": "one.\n\n", "mark": 0, "heading": False},
         {"page": 2},
-        {"text": "Beta", "mark": 0},
-        {"text": " is two.", "mark": None},
+        {"text": "Beta", "mark": 0, "heading": False},
+        {"text": " is two.", "mark": None, "heading": False},
+    ]
+
+
+def test_headings_stand_above_sentences_and_lists_have_none():
+    text = "The Moon\nTides\nThe Moon causes tides.\n\nOne\nTwo\nThree\n\nPhases\nNew Moon is dark."
+    found = paragraphs(FullText("The Moon", "m.md", text, {}, []), [(4, 8)])
+    assert "".join(piece["text"] for piece in found) == text
+    assert [(piece["text"], piece["mark"]) for piece in found if piece["heading"]] == [
+        ("The ", None),
+        ("Moon", 0),
+        ("\nTides\n", None),
+        ("Phases\n", None),
     ]
 
 
