@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 from demo.core.results import Result
-from demo.core.wording import title_of
+from demo.core.wording import percent, title_of
 from demo.views import cards
 from rom_haystack.answers import NO_ANSWER_FOUND
 
@@ -25,7 +25,8 @@ def answers(result: Result, ranks: Sequence[int | None], other: str) -> str:
     for place, (quote, rank) in enumerate(zip(result.quotes, ranks, strict=True), start=1):
         mark = _mark(f"only here: {other} does not have it") if rank is None else _said(place, rank, other)
         kind = "rom-only" if rank is None else "rom-both"
-        source = escape(title_of(quote.passage.document))
+        page = f"page {quote.page}" if quote.page else ""
+        source = escape(" · ".join(filter(None, (title_of(quote.passage.document), page, percent(quote.score)))))
         rows.append(
             f'<li class="rom-compared {kind}"><p class="rom-answer">{escape(quote.text)}</p>'
             f"{cards.further_card(quote)}<p>{source}</p>{mark}</li>"

@@ -84,9 +84,13 @@ def map_chart(drawn: PassageMap, *, by_document: bool) -> alt.Chart:
             size=alt.Size("role:N", scale=_by_role(_SIZES), legend=role),
             stroke=alt.Stroke("role:N", scale=_by_role(_STROKES), legend=role),
             fill=fill,
-            opacity=alt.condition(chosen, alt.value(1), alt.value(0.3)),
+            opacity=alt.condition(chosen, alt.value(1), alt.value(0.45)),
             order=alt.Order("layer:Q"),
-            tooltip=[alt.Tooltip("role:N", title="Point"), "title:N", "text:N"],
+            tooltip=[
+                alt.Tooltip("role:N", title="Point"),
+                alt.Tooltip("title:N", title="Title"),
+                alt.Tooltip("text:N", title="Text"),
+            ],
         )
         .add_params(chosen)
         .properties(height=420)
