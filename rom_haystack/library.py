@@ -364,7 +364,7 @@ def _compare(found: dict[str, FoundFile], unreadable: dict[str, str], manifest: 
                 continue
             trusted = settled(file.mtime_ns)
             if trusted != entry.mtime_ns:
-                plan.touched[name] = FileEntry(file.size, trusted, entry.sha256, entry.ids, entry.reason)
+                plan.touched[name] = replace(entry, mtime_ns=trusted)
         if entry.reason is None:
             plan.unchanged.append(name)
         else:

@@ -20,8 +20,9 @@ MAX_COLLECTION_BYTES = 1000 * _MB
 MAX_NAME_LENGTH = 150
 _MAX_NAME_BYTES = 240
 
+_KIND_NAMES = {kind: ending.removeprefix(".") for ending, kind in reversed(MIME_TYPES.items())}  # the first of each
 #: The endings of files that are read, for people.
-KINDS = ", ".join(ending.removeprefix(".") for ending in MIME_TYPES)
+KINDS = ", ".join(dict.fromkeys(_KIND_NAMES[kind] for kind in MIME_TYPES.values()))
 #: The limits, said before they bite.
 LIMITS = (
     f"Up to {MAX_FILES} files at a time, {MAX_FILE_SIZE // _MB} MB each and {MAX_BYTES // _MB} MB together; "

@@ -26,8 +26,8 @@ def show() -> None:
     st.caption(_about(collection))
     target = collection if collection.changeable else frame.drafts()
     if not documents_work.show_progress():
-        sources.show(target)
         documents_work.show_outcome(collection)
+        sources.show(target)
     if documents_work.runs_on(collection) or not frame.indexed(collection):
         return
     _show_documents(collection)
@@ -116,16 +116,23 @@ def _table(collection: Collection, files: list[FileInfo]) -> list[str]:
         for row in rows:
             del row["Pages"]
     columns = {
-        "Document": st.column_config.TextColumn(width="large"),
-        "Size": st.column_config.NumberColumn(format="bytes"),
+        "Pages": st.column_config.NumberColumn(width=70),
+        "Passages": st.column_config.NumberColumn(width=90),
+        "Size": st.column_config.NumberColumn(format="bytes", width=80),
     }
     if not collection.changeable:
-        st.dataframe(rows, hide_index=True, column_config=columns)
+        st.dataframe(rows, hide_index=True, column_config=columns, placeholder="–")
         return []
     # A choice is one of rows, so it ends where the rows change.
     key = f"documents {collection.id} {collection.version}"
     event = st.dataframe(
-        rows, hide_index=True, column_config=columns, on_select="rerun", selection_mode="multi-row", key=key
+        rows,
+        hide_index=True,
+        column_config=columns,
+        placeholder="–",
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=key,
     )
     return [files[row].name for row in event["selection"]["rows"] if row < len(files)]
 

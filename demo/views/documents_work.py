@@ -1,7 +1,7 @@
 """Work on documents in the background: how far it is, a way to end it, and what came of it."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import streamlit as st
@@ -18,7 +18,7 @@ Work = Adding | Updating
 _WORK = "work on documents"
 _TICK = 0.5  # seconds
 _WORDS = {"waiting": "waiting", "reading": "reading", "done": "read"}
-_MANY = 8
+_AT_ONCE = 8
 
 
 def start(work: Work) -> NoReturn:
@@ -105,9 +105,8 @@ def _show_added(added: Added, collection: Collection) -> None:
     pages = {file.name: file.pages for file in collection.files()}
     for names, what in ((added.added, "added"), (added.replaced, "replaced")):
         if names:
-            lines = [(name, counted(pages[name] or 0, "page") if pages.get(name) else "") for name in names]
-            st.success(f"{counted(len(names), 'document')} {what}", icon=":material/check_circle:")
-            _list(lines)
+            lines = [(name, f"({counted(pages[name] or 0, 'page')})" if pages.get(name) else "") for name in names]
+            _say(st.success, f"{counted(len(names), 'document')} {what}", lines, icon=":material/check_circle:")
     _show_failed(added.failed, "could not be added")
 
 
@@ -119,20 +118,21 @@ def _show_updated(report: UpdateReport) -> None:
     ]
     if report.repaired and report.repaired.problems:
         changes.append("damage was mended")
-    state = f"Up to date: {', '.join(changes)}." if changes else "Up to date: nothing had changed."
-    st.success(state, icon=":material/check_circle:")
+    state = f"Up to date: {', '.join(changes)}" if changes else "Up to date: nothing had changed"
+    _say(st.success, state, [], icon=":material/check_circle:")
     _show_failed(report.skipped, "can’t be read")
 
 
 def _show_failed(failed: Sequence[tuple[str, str]], what: str) -> None:
     if failed:
-        st.warning(f"{counted(len(failed), 'file')} {what}", icon=":material/warning:")
-        _list(failed)
+        _say(st.warning, f"{counted(len(failed), 'file')} {what}", failed, icon=":material/warning:")
 
 
-def _list(lines: Sequence[tuple[str, str]]) -> None:
-    """Draw names, each with a remark, in a box of bounded height."""
-    with st.container(height=260 if len(lines) > _MANY else "content", border=False):
-        st.markdown(
-            "\n".join(f"- **{literal(name)}**" + (f": {literal(remark)}" if remark else "") for name, remark in lines)
-        )
+def _say(alert: Callable[..., object], title: str, lines: Sequence[tuple[str, str]], icon: str) -> None:
+    """Draw a message about files: each by its name with a remark, the first ones at once."""
+    listed = [f"- **{literal(name)}** {literal(remark)}" for name, remark in lines]
+    more = f"\n- and {len(listed) - _AT_ONCE} more" if len(listed) > _AT_ONCE else ""
+    alert("\n".join([f"**{title}**\n", *listed[:_AT_ONCE]]) + more, icon=icon)
+    if more:
+        with st.expander(f"All {len(listed)}"):
+            st.markdown("\n".join(listed))
