@@ -134,8 +134,8 @@ def _show_charts(summary: Summary) -> None:
 
 def _calibration(summary: Summary) -> str:
     return (
-        "Best quotes, as right (F1) as their score says where they lie on the dashed line; the mean gap is "
-        f"{100 * summary.calibration_error:.1f} points."
+        "On the dashed line, best quotes are as right (F1) as their score says. "
+        f"Mean gap: {100 * summary.calibration_error:.1f} points."
     )
 
 
