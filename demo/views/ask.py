@@ -9,6 +9,8 @@ from demo.core.results import Result, Settings
 from demo.core.wording import counted, duration, literal
 from demo.views import frame, inside, links, settings
 from demo.views.answers import BestAnswer, show_rest
+from rom_haystack.folders import LibraryError
+from rom_haystack.modeling import CheckpointError
 
 # Widget keys, and session state: results of this session by what was asked, and the turn of example questions.
 _QUESTION = "question"
@@ -71,7 +73,7 @@ def _answer(collection: Collection, question: str, chosen: Settings) -> None:
             for result in Asker(collection, frame.engine()).ask(question, chosen):
                 status.caption(_progress(result))
                 best.preview(result)
-        except AskingError as error:
+        except (AskingError, LibraryError, CheckpointError) as error:
             best.remove()
             status.error(literal(str(error)), icon=":material/error:")
             return

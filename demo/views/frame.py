@@ -64,17 +64,18 @@ def engine() -> Engine:
 
 def drafts() -> Collection:
     """This session's unsaved uploads; no other session sees them."""
-    if _DRAFTS not in st.session_state:
-        st.session_state[_DRAFTS] = session_collection()
-    found: Collection = st.session_state[_DRAFTS]
+    found = _drafts_so_far()
+    if found is None:
+        found = st.session_state[_DRAFTS] = session_collection()
     return found
 
 
 def collection() -> Collection:
     """The collection that this session has chosen; the sample before any choice, and where the chosen one is gone."""
     chosen: str | None = st.session_state.get(_CHOSEN)
-    if chosen == drafts().id:
-        return drafts()
+    own = _drafts_so_far()
+    if own is not None and chosen == own.id:
+        return own
     try:
         return shelf().get(chosen) if chosen else shelf().collections()[0]
     except ShelfError:
@@ -98,8 +99,9 @@ def choose_collection() -> Collection:
         The choice.
     """
     offered = {one.id: one for one in shelf().collections()}
-    if drafts().files() or collection() is drafts():
-        offered[drafts().id] = drafts()
+    own = _drafts_so_far()
+    if own is not None and (own is collection() or any(own.folder.iterdir())):
+        offered[own.id] = own
     names = Counter(one.name for one in offered.values())
 
     def name_of(identifier: str) -> str:
@@ -118,9 +120,16 @@ def choose_collection() -> Collection:
     return collection()
 
 
+def _drafts_so_far() -> Collection | None:
+    """This session's unsaved uploads if there ever were any."""
+    found: Collection | None = st.session_state.get(_DRAFTS)
+    return found
+
+
 def _follow(identifier: str) -> None:
-    if identifier == drafts().id:
-        choose(drafts())
+    own = _drafts_so_far()
+    if own is not None and identifier == own.id:
+        choose(own)
         return
     try:
         choose(shelf().get(identifier))

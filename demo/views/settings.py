@@ -8,7 +8,7 @@ from demo.core.results import Settings
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.pipelines import Retrieval
 
-RETRIEVALS: dict[Retrieval, str] = {"dense": "Meaning", "keyword": "Keywords", "hybrid": "Both"}
+RETRIEVALS: dict[Retrieval, str] = {"hybrid": "Hybrid", "dense": "Meaning", "keyword": "Keywords"}
 READINGS: dict[AdaptiveReading, str] = {"off": "Exact", "cautious": "Cautious", "fast": "Fast"}
 _READING_HELP = (
     "Exact reads all passages. Cautious and fast stop as soon as no further passage can plausibly change the best "
@@ -55,6 +55,7 @@ def choose_settings() -> Settings:
             format_func=RETRIEVALS.__getitem__,
             key=_RETRIEVAL,
             required=True,
+            help="Hybrid finds them by keywords and by meaning, and is best at most questions.",
             persist_state="session",
         )
         reading = st.segmented_control(

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from demo.core.asking import Asker
 from demo.core.shelf import Shelf
+from rom_haystack.folders import LibraryError
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +49,7 @@ def test_the_best_answer_stands_in_its_sentence_with_its_place_and_its_likelihoo
     assert f"<mark>Michael Collins</mark>{SENTENCE.removeprefix('Michael Collins')}" in best
     assert re.search(r"The Moon the-moon\.md7\d% (very likely|likely)$", text_of(best))
     assert [header.value for header in app.header] == ["Further answers"]
-    assert text_of(further[0]) == "Also in The Moon the-moon.md"
+    assert "Also in The Moon the-moon.md" in map(text_of, further)
     [summary] = [caption.value for caption in app.caption]
     assert re.fullmatch(r"10 passages read in \d+(\.\d)? m?s · torch.*", summary)
     assert link_of(app) == {"q": QUESTION}
@@ -208,3 +209,26 @@ def test_a_folder_that_is_gone_is_named_and_can_be_tried_again(open_app, home, t
     next(button for button in app.button if button.label == "Try again").click().run()
     assert not app.error
     assert "Alpha" in html_of(app)[0]
+
+
+def test_another_address_is_followed_and_the_one_without_a_question_leads_to_the_start(open_app):
+    app = open_app(q=QUESTION, retrieval="keyword")
+    app.query_params.clear()
+    app.query_params["q"] = UNANSWERABLE
+    app.run()
+    assert text_of(html_of(app)[0]).startswith("No answer found")
+    assert app.session_state["retrieval"] == "hybrid"
+    app.query_params.clear()
+    app.run()
+    assert [header.value for header in app.header] == ["For example"]
+    assert app.text_input(key="question").value == ""
+
+
+def test_a_collection_that_is_deleted_while_it_is_asked_is_an_error_to_read(open_app, home, tmp_path, monkeypatch):
+    def gone(self, question, settings):
+        raise LibraryError("The folder *x* is gone.")
+
+    monkeypatch.setattr(Asker, "ask", gone)
+    app = open_app(q=QUESTION)
+    assert [error.value for error in app.error] == ["The folder \\*x\\* is gone\\."]
+    assert html_of(app) == []
