@@ -65,6 +65,10 @@ class Engine:
         )
         return reader
 
+    def warm_up(self) -> None:
+        """Load the model in the background, so that the first question finds it; returns at once."""
+        threading.Thread(target=self.embedder(self._model).warm_up, name="model", daemon=True).start()
+
     def prepare(self) -> None:
         """Have the engines measured in the background where no one has yet; returns at once."""
         with self._lock:
@@ -72,7 +76,7 @@ class Engine:
                 return
             self._to_measure = False
             self.preparing = True
-        threading.Thread(target=self._take_over, args=[Measuring(self._model)], name="engines", daemon=True).start()
+        threading.Thread(target=self._take_over, name="engines", daemon=True).start()
 
     def _part(self, make: Callable[[], Any], *key: str) -> Any:
         with self._lock:
@@ -82,17 +86,18 @@ class Engine:
                 self._parts.popitem(last=False)
         return part
 
-    def _take_over(self, measuring: Measuring) -> None:
-        """Wait for the measurements, load the best engine, and use it from then on."""
+    def _take_over(self) -> None:
+        """Measure, load the best engine, and use it from then on."""
         try:
-            measuring.wait()
+            if not Measuring(self._model).wait():
+                return
             successor = ROMTextEmbedder(model=self._model, progress_bar=False)
             successor.warm_up()
             with self._lock:
                 self._parts.clear()
                 self._parts["embedder", self._model] = successor
             self.name = _name_of(self._model)
-        except MeasuringError as error:
+        except (MeasuringError, OSError) as error:
             logger.warning("%s The demo goes on with %s.", error, self.name)
         finally:
             self.preparing = False

@@ -38,18 +38,24 @@ class Measuring:
             encoding="utf-8",
             errors="replace",
         )
-        weakref.finalize(self, self._process.kill)
+        self._ending = weakref.finalize(self, self._process.kill)
 
-    def wait(self) -> None:
+    def wait(self) -> bool:
         """Wait for the end.
+
+        Returns:
+            Whether the engines were measured; False where this process ends before.
 
         Raises:
             MeasuringError: It failed.
         """
         _, errors = self._process.communicate()
+        if not self._ending.alive:
+            return False
         if self._process.returncode:
             last = errors.strip().rpartition("\n")[2]
             raise MeasuringError(f"Engines could not be measured: {last or f'exit code {self._process.returncode}'}.")
+        return True
 
 
 def main() -> None:

@@ -59,7 +59,9 @@ def shelf() -> Shelf:
 @st.cache_resource(show_spinner=False)
 def engine() -> Engine:
     """What the model runs on, the same for all sessions."""
-    return Engine()
+    made = Engine()
+    made.warm_up()
+    return made
 
 
 def drafts() -> Collection:
