@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[3]
@@ -23,6 +24,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ONLY_THIS_MACHINE = "MAP * ~NOTFOUND, EXCLUDE localhost"
 #: Where screenshots are kept, for people to look at.
 SCREENSHOTS = Path(os.environ.get("ROM_SCREENSHOTS") or ROOT / ".ci" / "screenshots")
+SCREEN = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
 #: Most milliseconds to wait for what is expected; a machine that does much else is slow.
 PATIENCE = 60_000
 
@@ -63,7 +66,7 @@ class Demo:
         """Start it, and wait until it can be visited."""
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "tests" / "watching"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "watching"), str(ROOT)]),
             "WATCHED": str(self.watched),
             "HOME": str(self.folder),  # no settings of whoever runs the tests
             "ROM_HOME": str(self.folder / "rom"),
@@ -146,7 +149,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open an address as a new visitor: `visit(url, theme="dark", width=390)`.
+    """Open an address as a new visitor: `visit(url, theme="dark", phone=True)`.
 
     In the end no page may have complained in the browser's console, or asked another machine for anything.
     """
@@ -162,10 +165,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         if not url.startswith(("http://localhost:", "ws://localhost:", "data:", "blob:")):
             complaints.append(f"asked for {url}")
 
-    def visit(url: str, *, theme: str = "light", width: int = 1280, height: int = 900) -> Page:
-        context = browser.new_context(
-            color_scheme=theme, viewport={"width": width, "height": height}, reduced_motion="reduce"
-        )
+    def visit(url: str, *, theme: str = "light", phone: bool = False) -> Page:
+        context = browser.new_context(color_scheme=theme, viewport=PHONE if phone else SCREEN, reduced_motion="reduce")
         contexts.append(context)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = context.new_page()
@@ -184,12 +185,60 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert complaints == []
 
 
-@pytest.fixture(scope="session")
-def keep_screenshot() -> Callable[[Page, str], None]:
-    """Keep what a page looks like, from top to bottom: `keep_screenshot(page, name)`."""
+@dataclass(frozen=True)
+class Look:
+    """What can be told of a page by looking at it."""
 
-    def keep(page: Page, name: str) -> None:
+    page: Page
+
+    def settle(self, heading: str) -> None:
+        """Wait until a heading is there, and nothing more happens."""
+        expect(self.page.get_by_role("heading", name=heading).first).to_be_visible()
+        expect(self.page.locator(".stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        expect(self.page.locator("[data-stale=true], [data-testid=stSkeleton]")).to_have_count(0)
+
+    def on_a_phone(self) -> None:
+        """Make the window as small as a phone."""
+        self.page.set_viewport_size(PHONE)
+
+    def keep(self, name: str) -> None:
+        """Keep what the page looks like, from top to bottom."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        window = self.page.viewport_size
+        height = self.page.locator(".stMain").evaluate("main => main.scrollHeight")  # it is this that scrolls
+        self.page.set_viewport_size({"width": window["width"], "height": max(height, window["height"])})
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        self.page.set_viewport_size(window)
 
-    return keep
+    def violations(self) -> list[str]:
+        """What keeps people from using the page, as far as a program can tell."""
+        found = Axe().run(self.page).response["violations"]
+        return [
+            f"{one['id']}: {node['target']} {node['failureSummary']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+
+    def sideways(self) -> list[str]:
+        """What is broader than the window, so that the page must be scrolled sideways to see it."""
+        return self.page.evaluate(
+            """() => {
+                const scrolls = [document.scrollingElement, ...document.querySelectorAll(".stMain")]
+                    .some(element => element.scrollWidth > element.clientWidth)
+                const out = [...document.querySelectorAll("body *")]
+                    .filter(element => element.getBoundingClientRect().right > innerWidth + 1)
+                return scrolls ? out.map(element => element.outerHTML.slice(0, 120)).concat("the page") : []
+            }"""
+        )
+
+    def levels(self) -> list[int]:
+        """The levels of the headings that are seen, from top to bottom."""
+        headings = self.page.get_by_role("heading").filter(visible=True)
+        return headings.evaluate_all("headings => headings.map(h => Number(h.ariaLevel || h.tagName[1]))")
+
+
+@pytest.fixture(scope="session")
+def look() -> type[Look]:
+    """Look at a page: `look(page).violations()`."""
+    return Look
