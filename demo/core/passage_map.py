@@ -21,6 +21,10 @@ REACH = 100_000
 _BATCH = 1000
 
 
+class NothingToMapError(ValueError):
+    """A collection has no passages."""
+
+
 @dataclass(frozen=True)
 class Plane:
     """The plane through a cloud of points in which it is spread most (principal component analysis).
@@ -118,12 +122,12 @@ def survey(store: SQLiteFAISSDocumentStore, *, sample: int = SAMPLE) -> Survey:
         sample: Most passages.
 
     Raises:
-        ValueError: There are no passages.
+        NothingToMapError: There are no passages.
     """
     total = store.count_documents()
     documents = _sample(store, total, sample)
     if not documents:
-        raise ValueError("There are no passages to map. Add documents first.")
+        raise NothingToMapError("There are no passages to map. Add documents first.")
     vectors = _vectors(documents)
     plane = Plane.through(vectors)
     return Survey(plane, _points(documents, plane.place(vectors)), total)

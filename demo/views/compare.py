@@ -11,6 +11,7 @@ from demo.core.collection import Collection
 from demo.core.comparing import PASSAGES, PRESETS, Comparison, Preset, Side, compare
 from demo.core.examples import sample_questions
 from demo.core.inside import stage_times
+from demo.core.reach import only_this_machine
 from demo.core.results import Result
 from demo.core.wording import counted, duration, literal
 from demo.views import comparison_cards, frame, links
@@ -141,7 +142,7 @@ def _side(name: str) -> None:
             persist_state="session",
         )
         st.selectbox(f"Passages ({name})", PASSAGES, key=_key(name, "passages"), persist_state="session")
-    known = dict.fromkeys([*bundled_checkpoints(), UNTUNED_BASE, st.session_state[_key(name, "model")]])
+    known = dict.fromkeys([*_offered(), st.session_state[_key(name, "model")]])
     st.selectbox(
         f"Checkpoint ({name})",
         list(known),
@@ -150,6 +151,10 @@ def _side(name: str) -> None:
         persist_state="session",
         help="A bundled name, the path of a folder, or a hub id that is in this machine's cache.",
     )
+
+
+def _offered() -> list[str]:
+    return [*bundled_checkpoints(), UNTUNED_BASE]
 
 
 def _fill(name: str, side: Side) -> None:
@@ -189,6 +194,13 @@ def _compared(collection: Collection, asked: Asked) -> Comparison | None:
 
 
 def _found(name: str, side: Side) -> Checkpoint | None:
+    if side.model not in _offered() and not only_this_machine(st.get_option("server.address")):
+        st.warning(
+            f"{name}: Other checkpoints of the machine that the demo runs on can be named only where no other machine "
+            "can reach the demo, and this one can be reached. Choose one of the list.",
+            icon=":material/lock:",
+        )
+        return None
     try:
         with st.spinner("Looking for the checkpoint …"):
             return checkpoint(side.model)

@@ -7,16 +7,19 @@ from typing import TypeVar
 
 import pandas as pd
 import streamlit as st
+from haystack.document_stores.errors import DocumentStoreError
 
 from demo.core.collection import Collection
 from demo.core.engine import Engine
 from demo.core.heat import as_html, likeliest, pieces, strength
 from demo.core.inside import PassageReading, found_rows, read_passages, stage_times
 from demo.core.model_size import designs, process_megabytes, size_of
-from demo.core.passage_map import PassageMap, Point, Survey, survey, with_question
+from demo.core.passage_map import REACH, NothingToMapError, PassageMap, Point, Survey, survey, with_question
 from demo.core.results import Result
 from demo.core.wording import counted, duration, literal, percent, title_of
 from demo.views.inside_charts import CHOSEN, ID, designs_chart, map_chart, times_chart
+from rom_haystack.folders import LibraryError
+from rom_haystack.modeling import CheckpointError
 
 Value = TypeVar("Value")
 
@@ -42,20 +45,24 @@ def show(result: Result, collection: Collection, engine: Engine) -> None:
         if not result.passages:
             st.info("Nothing was found, so there is nothing to look into. Ask in other words, or add documents.")
             return
-        passages, words, size, plane = st.tabs(_TABS, key="inside.tab", on_change="rerun")
-        if passages.open:
-            with passages:
-                _show_passages(result, engine)
-        if words.open:
-            with words:
-                _show_words(result, engine)
-        if size.open:
-            with size:
-                _show_times(result)
-                _show_sizes(result)
-        if plane.open:
-            with plane:
-                _show_map(result, collection, engine)
+        draw: tuple[Callable[[], None], ...] = (
+            lambda: _show_passages(result, engine),
+            lambda: _show_words(result, engine),
+            lambda: _show_times_and_sizes(result),
+            lambda: _show_map(result, collection, engine),
+        )
+        for tab, show_tab in zip(st.tabs(_TABS, key="inside.tab", on_change="rerun"), draw, strict=True):
+            if tab.open:
+                with tab:
+                    _attempt(show_tab)
+
+
+def _attempt(draw: Callable[[], None]) -> None:
+    """Draw something from documents and models that may be gone or exchanged since the question was asked."""
+    try:
+        draw()
+    except (LibraryError, CheckpointError, DocumentStoreError, NothingToMapError) as error:
+        st.error(f"This can't be shown any more; ask again. {literal(str(error))}", icon=":material/error:")
 
 
 def _show_passages(result: Result, engine: Engine) -> None:
@@ -145,6 +152,11 @@ def _legend() -> str:
     )
 
 
+def _show_times_and_sizes(result: Result) -> None:
+    _show_times(result)
+    _show_sizes(result)
+
+
 def _show_times(result: Result) -> None:
     st.subheader("Time", anchor=False)
     times = stage_times(result)
@@ -206,9 +218,10 @@ def _show_map(result: Result, collection: Collection, engine: Engine) -> None:
 def _about(surveyed: Survey) -> str:
     shown = len(surveyed.points)
     sampled = f"A sample of {shown:,} of" if shown < surveyed.total else "All"
+    first = f" (drawn from the first {REACH:,})" if surveyed.total > REACH else ""
     return (
-        f"{sampled} {counted(surveyed.total, 'passage')}, on the plane through their embeddings in which they differ "
-        f"most (principal components). It holds {surveyed.plane.variance:.0%} of the variance, so what is near here "
+        f"{sampled} {counted(surveyed.total, 'passage')}{first}, on the plane through their embeddings in which "
+        f"they differ most (principal components). It holds {surveyed.plane.variance:.0%} of the variance, so what is near here "
         "need not be near in all directions."
     )
 

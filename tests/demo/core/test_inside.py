@@ -13,7 +13,7 @@ from demo.core.collection import Collection
 from demo.core.encoders import encoder_at_work
 from demo.core.engine import Engine
 from demo.core.inside import found_rows, read_passages, stage_times
-from demo.core.passage_map import Plane, survey, with_question
+from demo.core.passage_map import NothingToMapError, Plane, survey, with_question
 from demo.core.results import Settings
 from rom_haystack.inference import REGISTRY, EncoderSpec
 from rom_haystack.inference.reading import sigmoid
@@ -164,5 +164,5 @@ class TestMap:
         (tmp_path / "documents").mkdir()
         empty = Collection("empty", "Empty", "linked", tmp_path / "documents", tmp_path / "home")
         empty.reindex(model=str(tiny_checkpoint))
-        with pytest.raises(ValueError, match="no passages to map"):
+        with pytest.raises(NothingToMapError, match="no passages to map"):
             survey(empty.library(str(tiny_checkpoint)).store)

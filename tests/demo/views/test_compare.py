@@ -33,6 +33,12 @@ def open_page(home):
     return visit
 
 
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch):
+    """No other machine can reach the demo."""
+    monkeypatch.setattr("demo.views.compare.only_this_machine", lambda address: True)
+
+
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     """A machine to which nothing was fetched from the hub."""
@@ -124,6 +130,14 @@ def test_a_link_opens_no_folder_by_itself(open_page, tmp_path):
     assert "names a folder" in app.warning[0].value
     press(app, "Compare")
     assert "can't be used" in app.warning[0].value.replace("\\", "")
+
+
+def test_who_comes_from_elsewhere_names_no_folder(open_page, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("demo.views.compare.only_this_machine", lambda address: False)
+    app = open_page(q=QUESTION, right=f"dense,10,off,{tiny_checkpoint}")
+    press(app, "Compare")
+    assert "Choose one of the list" in app.warning[0].value
+    assert not html(app)
 
 
 def test_a_link_that_says_nothing_sensible(open_page):

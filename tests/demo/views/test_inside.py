@@ -129,6 +129,26 @@ def test_the_map_is_surveyed_once(panel, monkeypatch):
     assert not app.exception
 
 
+def test_documents_that_are_gone_since(home):
+    def gone() -> None:
+        import shutil
+
+        from demo.core.asking import Asker
+        from demo.views import frame, inside
+
+        asked = Asker(frame.collection(), frame.engine()).answer("Who?")
+        frame.collection().close()
+        shutil.rmtree(frame.collection().home / "indexes")
+        inside.show(asked, frame.collection(), frame.engine())
+
+    app = AppTest.from_function(gone, default_timeout=120)
+    app.session_state["inside.open"] = True
+    app.session_state["inside.tab"] = "Map"
+    app.run()
+    assert not app.exception
+    assert "can't be shown any more; ask again" in app.error[0].value
+
+
 def hostile(folder: str) -> None:
     from pathlib import Path
 
