@@ -221,8 +221,8 @@ def _about(surveyed: Survey) -> str:
     first = f" (drawn from the first {REACH:,})" if surveyed.total > REACH else ""
     return (
         f"{sampled} {counted(surveyed.total, 'passage')}{first}, on the plane through their embeddings in which "
-        f"they differ most (principal components). It holds {surveyed.plane.variance:.0%} of the variance, so what is near here "
-        "need not be near in all directions."
+        f"they differ most (principal components). It holds {surveyed.plane.variance:.0%} of the variance, so what is "
+        "near here need not be near in all directions."
     )
 
 
