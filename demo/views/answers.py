@@ -21,8 +21,9 @@ class BestAnswer:
         self._place = st.empty()
         with self._place.container(key="best-answer", border=True):
             self._body = st.empty()
-            self._actions = st.container(key="best-actions")
+            self._actions = st.empty()
         self._body.html(cards.reading_card())
+        self._actions.html('<div class="rom-actions-to-come"></div>')
 
     def remove(self) -> None:
         """Show nothing."""
@@ -39,7 +40,7 @@ class BestAnswer:
             self._body.html(cards.best_card(result.quotes[0]))
         else:
             self._body.html(cards.no_answer_card(result.no_answer_score, len(result.passages)))
-        with self._actions:
+        with self._actions.container(key="best-actions"):
             if result.quotes:
                 _actions(result, collection, result.quotes[0].passage, result.quotes[0])
             elif result.passages:
