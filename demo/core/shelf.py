@@ -119,6 +119,10 @@ class Shelf:
     def link(self, name: str, folder: str | Path) -> Collection:
         """Make a collection of the files in a folder, which is only read.
 
+        Args:
+            name: Its name; blank for the folder's.
+            folder: The folder.
+
         Raises:
             ShelfError: There is no such folder, or as from `create`.
         """
@@ -127,8 +131,9 @@ class Shelf:
         except LibraryError as error:
             raise ShelfError(str(error)) from error
         self._check_linked(linked)
+        name = name.strip() or linked.name
         with self._making(name) as place:
-            _write(place, name=name.strip(), folder=linked)
+            _write(place, name=name, folder=linked)
         return self.get(place.name.removeprefix(_UNFINISHED))
 
     def keep(self, drafts: Collection, name: str) -> Collection:

@@ -1,5 +1,7 @@
 """The page `Documents`: what can be asked, and how more is added."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -11,6 +13,8 @@ from demo.core.wording import counted, literal
 from demo.views import documents_work, frame, links, sources
 from rom_haystack.folders import LibraryError
 
+# Session state, while it is asked whether to delete: the collection's id, and names of documents or None for all of it.
+_DELETING = "deleting from documents"
 _STYLE = Path(__file__).with_name("documents.css")
 
 
@@ -72,13 +76,14 @@ def _show_documents(collection: Collection) -> None:
             label = counted(len(chosen), "document") if chosen else "documents"
             hint = "Choose documents by the boxes at the left of the table." if not chosen else None
             if st.button(f"Delete {label} …", icon=":material/delete:", disabled=not chosen, help=hint):
-                _confirm_removal(collection, chosen)
+                _ask_to_delete(collection, chosen)
         if files or collection.kind == "linked":
             changed = collection.kind == "linked"
             if st.button("Look for changes" if changed else "Re-index", icon=":material/refresh:"):
                 documents_work.start(Updating(collection))
         if collection.kind in ("own", "linked") and st.button("Delete collection …", icon=":material/folder_delete:"):
-            _confirm_deletion(collection, len(files))
+            _ask_to_delete(collection, None)
+    _ask_if_sure(collection, len(files))
     if collection.kind == "session" and files:
         _offer_keeping(collection)
 
@@ -137,47 +142,61 @@ def _table(collection: Collection, files: list[FileInfo]) -> list[str]:
     return [files[row].name for row in event["selection"]["rows"] if row < len(files)]
 
 
-@st.dialog("Delete documents?")
-def _confirm_removal(collection: Collection, names: list[str]) -> None:
+def _ask_to_delete(collection: Collection, names: Sequence[str] | None) -> None:
+    """Let the page ask whether to delete some documents, or with None the whole collection."""
+    st.session_state[_DELETING] = (collection.id, names)
+
+
+def _stop_asking() -> None:
+    st.session_state.pop(_DELETING, None)
+
+
+def _ask_if_sure(collection: Collection, files: int) -> None:
+    """Draw the question that was asked for, until it is answered."""
+    asked, names = st.session_state.get(_DELETING, (None, None))
+    if asked != collection.id:
+        _stop_asking()
+        return
+    if names is None:
+        title, draw = "Delete this collection?", partial(_confirm_deletion, collection, files)
+    else:
+        title, draw = "Delete documents?", partial(_confirm_removal, collection, names)
+    st.dialog(title, on_dismiss=_stop_asking)(draw)()
+
+
+def _confirm_removal(collection: Collection, names: Sequence[str]) -> None:
     st.write(f"From “{literal(collection.name)}”:")
     st.text("\n".join(names[:10]) + (f"\nand {len(names) - 10} more" if len(names) > 10 else ""))
     st.write("This can’t be undone. Your original files stay as they are.")
-    if _sure():
-        try:
-            with st.spinner("Deleting …"):
-                collection.remove(names)
-        except (ShelfError, LibraryError) as error:
-            st.error(literal(str(error)), icon=":material/error:")
-            return
-        documents_work.clear()
-        st.rerun()
+    _delete_if_sure(lambda: collection.remove(names))
 
 
-@st.dialog("Delete this collection?")
 def _confirm_deletion(collection: Collection, files: int) -> None:
     holds = counted(files, "document")
     if collection.kind == "linked":
         st.write(f"“{literal(collection.name)}” and its index go. The folder with its {holds} stays as it is.")
     else:
         st.write(f"“{literal(collection.name)}” goes with its {holds}. This can’t be undone.")
-    if _sure():
-        try:
-            frame.shelf().delete(collection.id)
-        except (ShelfError, OSError) as error:
-            st.error(literal(str(error)), icon=":material/error:")
-            return
-        documents_work.clear()
-        frame.choose(frame.shelf().get("sample"))
-        st.rerun()
+    _delete_if_sure(lambda: frame.shelf().delete(collection.id))
 
 
-def _sure() -> bool:
-    """Draw the two ways out of a dialog; returns whether it is the one that deletes."""
+def _delete_if_sure(delete: Callable[[], None]) -> None:
+    """Draw the two ways out of a dialog, and go the one that is chosen."""
     with st.container(horizontal=True):
         sure = st.button("Delete", type="primary")
         if st.button("Cancel"):
+            _stop_asking()
             st.rerun()
-    return sure
+    if sure:
+        try:
+            with st.spinner("Deleting …"):
+                delete()
+        except (ValueError, OSError) as error:
+            st.error(literal(str(error)), icon=":material/error:")
+            return
+        _stop_asking()
+        documents_work.clear()
+        st.rerun()
 
 
 def _offer_keeping(collection: Collection) -> None:

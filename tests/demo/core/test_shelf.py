@@ -170,7 +170,8 @@ def test_a_folder_is_linked_and_only_read(shelf, home, tmp_path):
     folder = tmp_path / "notes"
     (folder / "birds").mkdir(parents=True)
     (folder / "birds" / "heron.md").write_bytes(HERON.data)
-    linked = shelf.link("Notes", folder)
+    linked = shelf.link(" ", folder)
+    assert linked.name == "notes"
     assert (linked.kind, linked.changeable, linked.folder) == ("linked", False, folder)
     assert linked.files() == []
     assert linked.reindex().added == ["birds/heron.md"]
