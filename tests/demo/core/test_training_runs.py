@@ -4,49 +4,11 @@ import json
 import shutil
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
-from demo.core.feedback import FeedbackFile
 from demo.core.training_reports import find_reports, side_by_side
 from demo.core.training_runs import RunError, differences, find_runs, read_run, smoothed, thinned
 from training.__main__ import app
-
-PASSAGES = [
-    ("Nile", "The Nile flows north, and John Speke reached its lake in 1858.", "Who reached the lake?", "John Speke"),
-    ("Moon", "Apollo 11 landed on the Moon in 1969, and Collins stayed in orbit.", "Who stayed?", "Collins"),
-    ("Sea", "Boats carry grain and salt from one quiet harbour to the next.", "What do boats carry?", "grain"),
-]
-
-
-@pytest.fixture(scope="module")
-def train(tmp_path_factory, tiny_checkpoint):
-    """Train the tiny model by the command line: `train("name", *options, learning_rate=…)`."""
-    root = tmp_path_factory.mktemp("training")
-    feedback = FeedbackFile(root / "feedback.json")
-    for title, text, question, answer in PASSAGES:
-        feedback.add(question, text, title, answer, text.index(answer), right=True)
-
-    def train(name, *options, **changes):
-        recipe = {"name": name, "encoder": str(tiny_checkpoint), "data": "feedback.json", "steps": 40, "bf16": False}
-        tasks = {"reading": {"batch_size": 2, "max_length": 64, "stride": 8}, "retrieval": {"batch_size": 2}}
-        (root / f"{name}.yaml").write_text(yaml.safe_dump(recipe | {"tasks": tasks} | changes))
-        arguments = ["train", root / f"{name}.yaml", "--data", root, "--output", root / "runs" / name, *options]
-        result = CliRunner().invoke(app, list(map(str, arguments)))
-        assert result.exit_code == 0, result.output
-        return root / "runs" / name
-
-    return train
-
-
-@pytest.fixture(scope="module")
-def finished(train):
-    return train("finished")
-
-
-@pytest.fixture(scope="module")
-def interrupted(train):
-    return train("interrupted", "--stop-after", "25", learning_rate=0.001)
 
 
 def test_a_finished_run(finished):
@@ -177,16 +139,11 @@ class TestReports:
             "55.0 (54.0–56.0)",
         ]
 
-    def test_the_trainings_own_reports_are_read(self, finished, tmp_path):
+    def test_the_trainings_own_reports_are_read(self, finished, feedback, tmp_path):
         data = tmp_path / "data" / "squad" / "dev"
-        data.mkdir(parents=True)
-        with (data / "passages.jsonl").open("w") as passages, (data / "questions.jsonl").open("w") as questions:
-            for number, (title, text, question, answer) in enumerate(PASSAGES):
-                passage = {"id": f"p{number}", "title": title, "text": text}
-                row = {"id": f"q{number}", "question": question, "passage_id": f"p{number}", "unanswerable": False}
-                answers = [{"text": answer, "start": text.index(answer)}]
-                passages.write(json.dumps(passage) + "\n")
-                questions.write(json.dumps(row | {"answers": answers}) + "\n")
+        data.parent.mkdir(parents=True)
+        convert = ["convert-data", feedback.path, data, "--to", "jsonl"]
+        assert CliRunner().invoke(app, list(map(str, convert))).exit_code == 0
         shutil.copytree(data, data.parent / "train")
         report = finished / "report.json"
         arguments = ["evaluate", finished / "model", "--data", tmp_path / "data", "--report", report]
