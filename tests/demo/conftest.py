@@ -1,4 +1,4 @@
-"""Runs of the training, which the demo shows."""
+"""Models and runs of the training that tests of the demo's core and of its pages share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,44 @@ PASSAGES = [
     ("Moon", "Apollo 11 landed on the Moon in 1969, and Collins stayed in orbit.", "Who stayed?", "Collins"),
     ("Sea", "Boats carry grain and salt from one quiet harbour to the next.", "What do boats carry?", "grain"),
 ]
+
+
+@pytest.fixture(scope="session")
+def feedback(tmp_path_factory: pytest.TempPathFactory) -> FeedbackFile:
+    """Three right answers."""
+    file = FeedbackFile(tmp_path_factory.mktemp("training") / "feedback.json")
+    for title, text, question, answer in PASSAGES:
+        file.add(question, text, title, answer, text.index(answer), right=True)
+    return file
+
+
+@pytest.fixture(scope="session")
+def train(feedback: FeedbackFile, tiny_checkpoint: Path) -> Callable[..., Path]:
+    """Train the tiny model on it by the command line: `train("name", *options, learning_rate=…)`."""
+    root = feedback.path.parent
+
+    def train(name: str, *options: str, **changes: Any) -> Path:
+        recipe = {"name": name, "encoder": str(tiny_checkpoint), "data": "feedback.json", "steps": 40, "bf16": False}
+        tasks = {"reading": {"batch_size": 2, "max_length": 64, "stride": 8}, "retrieval": {"batch_size": 2}}
+        (root / f"{name}.yaml").write_text(yaml.safe_dump({**recipe, "tasks": tasks, **changes}))
+        arguments = ["train", root / f"{name}.yaml", "--data", root, "--output", root / "runs" / name, *options]
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 0, result.output
+        return root / "runs" / name
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def finished(train: Callable[..., Path]) -> Path:
+    """A run that reached its end."""
+    return train("finished")
+
+
+@pytest.fixture(scope="session")
+def interrupted(train: Callable[..., Path]) -> Path:
+    """A run that is going on, for all that its folder tells."""
+    return train("interrupted", "--stop-after", "25", learning_rate=0.001)
 
 
 @pytest.fixture(scope="session")
