@@ -81,7 +81,7 @@ class Visitor:
                         if message.script_finished == ForwardMsg.FINISHED_WITH_COMPILE_ERROR:
                             page.errors.append("The script can't be compiled.")
                         break
-                    _look_at(message.delta.new_element, page, start)
+                    look_at(message.delta.new_element, page, start)
         except TimeoutError as error:
             raise JobError(f"The page was not drawn in {_PATIENCE_S} s.") from error
         page.whole_s = time.perf_counter() - start
@@ -110,7 +110,14 @@ async def visiting(server: Server) -> AsyncIterator[Visitor]:
         yield Visitor(connection)
 
 
-def _look_at(element: Element, page: Page, start: float) -> None:
+def look_at(element: Element, page: Page, start: float) -> None:
+    """Note what an element says.
+
+    Args:
+        element: What the server has sent.
+        page: Where to note it.
+        start: When the page was asked for, by `time.perf_counter`.
+    """
     kind = element.WhichOneof("type")
     if kind == "exception":
         page.errors.append(f"{element.exception.type}: {element.exception.message}")
