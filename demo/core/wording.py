@@ -1,6 +1,7 @@
 """Words for people: how sure an answer is, where it stands, and text that Markdown shows as it is."""
 
 import re
+from pathlib import PurePath
 
 from haystack import Document
 
@@ -42,8 +43,11 @@ def percent(score: float) -> str:
 
 
 def title_of(document: Document) -> str:
-    """Return a document's title; its file's name where it has none."""
-    return str(document.meta.get("title") or document.meta.get("file_path") or "Untitled")
+    """Return a document's title; its file where it has none, or only the file's name without its ending."""
+    title, file = document.meta.get("title"), document.meta.get("file_path")
+    if file and (not title or title == PurePath(file).stem):
+        return str(file)
+    return str(title or "Untitled")
 
 
 def place_of(document: Document, page: int | None = None) -> str:

@@ -16,7 +16,9 @@ def test_literal_texts_read_as_they_were_on_one_line(text):
     assert shown == " ".join(text.replace("\u2060", "").split())
 
 
-@pytest.mark.parametrize("text", [":red[x]", "$a$", "# a", "<b>", "[a](b)", "![a](b)", "*a*", "`a`", "~a~", "1. a", "a|b"])
+@pytest.mark.parametrize(
+    "text", [":red[x]", "$a$", "# a", "<b>", "[a](b)", "![a](b)", "*a*", "`a`", "~a~", "1. a", "a|b"]
+)
 def test_what_markdown_might_see_is_escaped(text):
     special = re.findall(r"(?<!\\)[#$*\[\]()<>`~|.!]", literal(text))
     assert special == []
@@ -28,7 +30,14 @@ def test_no_icons_or_emojis_are_made_of_texts(text):
 
 
 def test_nothing_is_certain_and_nothing_impossible():
-    assert [percent(score) for score in (0.0, 0.004, 0.5, 0.724, 0.999, 1.0)] == ["1%", "1%", "50%", "72%", "99%", "99%"]
+    assert [percent(score) for score in (0.0, 0.004, 0.5, 0.724, 0.999, 1.0)] == [
+        "1%",
+        "1%",
+        "50%",
+        "72%",
+        "99%",
+        "99%",
+    ]
 
 
 def test_words_go_with_the_score():
@@ -44,6 +53,7 @@ def test_further_answers_are_never_said_to_be_likely():
 def test_a_document_is_named_by_its_title_else_by_its_file():
     assert title_of(Document(content="x", meta={"title": "The Moon", "file_path": "the-moon.md"})) == "The Moon"
     assert title_of(Document(content="x", meta={"file_path": "a/b.txt"})) == "a/b.txt"
+    assert title_of(Document(content="x", meta={"title": "b", "file_path": "a/b.txt"})) == "a/b.txt"
     assert title_of(Document(content="x")) == "Untitled"
 
 
