@@ -103,8 +103,7 @@ def _show_runs(folder: Path, runs: list[TrainingRun]) -> None:
         except RunError as error:
             st.error(literal(str(error)), icon=":material/error:")
             return
-        for run in now:
-            st.markdown(f"**{literal(run.name)}** · {_state(run)}")
+        st.html(_states(now))
         _show_curves(now, metrics)
         _show_reports(folder, now)
         _show_settings(now)
@@ -118,6 +117,15 @@ def _choose_metrics(runs: Sequence[TrainingRun]) -> list[str]:
         return []
     usual = [name for name in names if name not in BESIDES]
     return st.multiselect("Curves", names, default=usual, key=f"{_METRICS}.{' '.join(names)}")
+
+
+def _states(runs: Sequence[TrainingRun]) -> str:
+    """Write how far runs are as HTML; where there are several, with the lines that they have in the charts."""
+    items = []
+    for number, run in enumerate(runs):
+        line = training_charts.line_sample(number) if len(runs) > 1 else ""
+        items.append(f"<li>{line}<b>{html.escape(run.name)}</b> · {html.escape(_state(run))}</li>")
+    return f"<ul class='rom-states'>{''.join(items)}</ul>"
 
 
 def _state(run: TrainingRun) -> str:
@@ -141,14 +149,15 @@ def _show_curves(runs: list[TrainingRun], metrics: Sequence[str]) -> None:
             with column:
                 st.subheader(literal(metric), anchor=False)
                 shown = [run for run in runs if run.curves.get(metric)]
-                chart = training_charts.curve_chart(shown, metric, _SMOOTHING if smooth else 0)
+                among = [run.name for run in runs]
+                chart = training_charts.curve_chart(shown, among, metric, _SMOOTHING if smooth else 0)
                 st.altair_chart(chart, alt=training_charts.curve_text(shown, metric))
 
 
 def _show_reports(folder: Path, runs: Sequence[TrainingRun]) -> None:
     """Draw all reports of the runs and of the folder that they are in, in one table."""
     reports = [
-        Report(f"{run.name} {report.name}" if len(runs) > 1 else report.name, report.systems, report.settings)
+        Report(_name_among(runs, run, report), report.systems, report.settings)
         for run in runs
         for report in run.reports
     ]
@@ -168,6 +177,12 @@ def _show_reports(folder: Path, runs: Sequence[TrainingRun]) -> None:
         )
     )
     st.caption("In percent, with 95% intervals by a bootstrap over the questions.")
+
+
+def _name_among(runs: Sequence[TrainingRun], run: TrainingRun, report: Report) -> str:
+    if len(runs) == 1:
+        return report.name
+    return run.name if len(run.reports) == 1 else f"{run.name} {report.name}"
 
 
 def _show_settings(runs: Sequence[TrainingRun]) -> None:

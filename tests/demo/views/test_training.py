@@ -44,6 +44,10 @@ def tables(app: AppTest) -> list[str]:
     return [element.proto.body for element in app.get("html") if "<table" in element.proto.body]
 
 
+def states(app: AppTest) -> list[str]:
+    return [element.proto.body for element in app.get("html") if "<li>" in element.proto.body]
+
+
 def charts(app: AppTest) -> list[str]:
     return [chart.proto.alt for chart in app.get("vega_lite_chart")]
 
@@ -75,7 +79,8 @@ def test_a_finished_run_has_curves_and_settings(open_page, finished):
     assert not app.exception
     assert app.query_params["run"] == str(finished)
     assert headings(app) == ["Learning curves", "Evaluations", "Settings"]
-    assert "finished after 40 steps" in app.markdown[0].value
+    (state,) = states(app)
+    assert "<b>finished</b> · finished after 40 steps" in state
     assert {heading.value for heading in app.subheader} >= {"loss", "reading\\/span\\_loss", "retrieval\\/recall\\@1"}
     assert charts(app)[0].startswith("loss over the steps. finished: ")
     assert "learning_rate over" not in " ".join(charts(app))
@@ -95,7 +100,7 @@ def test_smoothing_can_be_switched_off(open_page, finished):
 
 def test_a_run_that_is_going_on_is_followed(open_page, interrupted):
     app = open_page(run=str(interrupted))
-    assert "step 25 of 40, as of its last checkpoint" in app.markdown[0].value
+    assert "step 25 of 40, as of its last checkpoint" in states(app)[0]
     assert next(toggle for toggle in app.toggle if toggle.label.startswith("Look again")).value is True
 
 
@@ -108,7 +113,9 @@ def test_several_runs_stand_side_by_side(open_page, finished, interrupted, tmp_p
     assert set(app.multiselect[0].value) == {"finished", "interrupted"}
     assert "finished: " in charts(app)[0]
     assert "interrupted: " in charts(app)[0]
+    assert states(app)[0].count("border-top") == 2  # each with its line
     reports, settings = tables(app)
+    assert "<th scope='col'>finished: rom</th>" in reports
     assert "60.0 (59.0–61.0)" in reports
     assert "70.0 (69.0–71.0)" in reports
     assert "&lt;b&gt;bm25" in reports
