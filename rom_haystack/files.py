@@ -51,8 +51,10 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n---[ \t]*(?:\n
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TITLE_LENGTH = 200
-# Bytes that a Word file, which is a ZIP archive, may unpack to.
+# Bytes that a Word file, which is a ZIP archive, may unpack to; and those of HTML, and of Word's XML, of which few bytes
+# can be many elements, each of which takes time.
 _MAX_UNPACKED = 100 * 1024 * 1024
+_MAX_MARKUP = 25 * 1024 * 1024
 # Elements that are seldom closed are left out: they need not be, and don't nest.
 _HTML_NESTING_TAG = re.compile(
     r"<(/?)(?!(?:p|li|d[td]|t[dhr]|option|br|hr|img|input|meta|link|wbr|col|source|area|base|embed|param|track)\b)[a-z]",
@@ -205,6 +207,7 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
         text = decode(data, declared=charset[1].decode("ascii") if charset else None)
         title = find_title(text, kind)
         if kind == HTML:
+            _check_size("an HTML page of", len(data), _MAX_MARKUP)
             _check_nesting(text)
         data = (_FRONT_MATTER.sub("", text) if kind == MARKDOWN else text).encode("utf-8")
     meta = {**meta, "mime_type": kind, "title": meta.get("title") or title or readable_stem(name)}
@@ -244,17 +247,22 @@ def _first_heading(text: str) -> str | None:
 def _check_docx(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(part.file_size for part in archive.infolist())
-            damaged = unpacked <= _MAX_UNPACKED and (
-                archive.testzip() is not None or "word/document.xml" not in archive.namelist()
-            )
+            sizes = {part.filename: part.file_size for part in archive.infolist()}
+            _check_size("a Word file (.docx) that unpacks to", sum(sizes.values()), _MAX_UNPACKED)
+            _check_size("a Word file (.docx) with a text of", sizes["word/document.xml"], _MAX_MARKUP)
+            damaged = archive.testzip() is not None
+    except UnreadableSourceError:
+        raise
     except Exception as error:  # damaged archives make zipfile and zlib raise errors of many kinds
         raise UnreadableSourceError("is no readable Word file (.docx)") from error
-    if unpacked > _MAX_UNPACKED:
-        size, limit = (f"{value / 1024 / 1024:,.0f} MB" for value in (unpacked, _MAX_UNPACKED))
-        raise UnreadableSourceError(f"is a Word file (.docx) that unpacks to {size}, and the limit is {limit}")
     if damaged:
         raise UnreadableSourceError("is a damaged Word file (.docx)")
+
+
+def _check_size(what: str, size: int, limit: int) -> None:
+    if size > limit:
+        size, limit = (round(value / 1024 / 1024) for value in (size, limit))
+        raise UnreadableSourceError(f"is {what} {size:,} MB, and the limit is {limit} MB; split it into smaller files")
 
 
 def _check_nesting(text: str) -> None:

@@ -161,14 +161,23 @@ def word_file(text="Text."):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("part", ["word/document.xml", "word/media/image.png"])
-def test_word_files_that_unpack_to_too_much_are_refused_unread(part, monkeypatch):
-    bomb = zipped({"word/document.xml": b"", part: b"\0" * (101 * 1024 * 1024)})
+@pytest.mark.parametrize(
+    ("part", "size", "reason"),
+    [
+        ("word/document.xml", 26, "with a text of 26 MB, and the limit is 25 MB"),
+        ("word/media/image.png", 101, "that unpacks to 101 MB, and the limit is 100 MB"),
+    ],
+)
+def test_word_files_that_unpack_to_too_much_are_refused_unread(part, size, reason, monkeypatch):
+    bomb = zipped({"word/document.xml": b"", part: bytes(size * 1024 * 1024)})
     assert len(bomb) < 200_000
     monkeypatch.setattr(zipfile.ZipFile, "testzip", None)
-    assert read(bomb, DOCX)["skipped"] == {
-        "source 1": "is a Word file (.docx) that unpacks to 101 MB, and the limit is 100 MB"
-    }
+    assert read(bomb, DOCX)["skipped"] == {"source 1": f"is a Word file (.docx) {reason}; split it into smaller files"}
+
+
+def test_html_that_is_too_large_is_refused():
+    page = b"<p>text</p>" * 2_500_000
+    assert "is an HTML page of 26 MB, and the limit is 25 MB" in read(page, HTML)["skipped"]["source 1"]
 
 
 def test_word_files_that_lie_about_their_size_are_damaged():

@@ -64,7 +64,7 @@ def _offer_new() -> None:
 
 def _show_documents(collection: Collection) -> None:
     files = collection.files()
-    st.subheader(f"In “{literal(collection.name)}”", anchor=False)
+    st.header(f"In “{literal(collection.name)}”", anchor=False)
     if not files:
         st.caption(_nothing(collection))
         chosen = []
@@ -200,7 +200,7 @@ def _delete_if_sure(delete: Callable[[], None]) -> None:
 
 
 def _offer_keeping(collection: Collection) -> None:
-    st.subheader("Keep these documents", anchor=False)
+    st.header("Keep these documents", anchor=False)
     st.caption("As a collection on this machine, which every browser session here can ask.")
     with st.form("keep", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input("Name of the new collection", max_chars=MAX_NAME_LENGTH, placeholder="Such as: Manuals")

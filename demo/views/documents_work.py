@@ -78,7 +78,7 @@ def _progress() -> None:
     if work is None or work.job.state != "running":
         st.rerun()
     now = work.job.progress
-    st.subheader("Reading documents", anchor=False)
+    st.header("Reading documents", anchor=False)
     share = min(now.done / now.total, 1.0) if now.total else 0.0
     counts = f"{now.done} of {counted(now.total, 'file')}" if now.total else "Starting"
     st.progress(share, text=f"{counts}: {literal(now.label)}" if now.label else f"{counts} …")

@@ -20,7 +20,7 @@ def show(target: Collection) -> None:
     Args:
         target: Where they go.
     """
-    st.subheader("Add documents", anchor=False)
+    st.header("Add documents", anchor=False)
     # Who could reach this page from elsewhere must not read what lies on this machine.
     local = only_this_machine(st.get_option("server.address"))
     tabs = st.tabs(["Files", "Text", *(["Folder"] if local else [])])
@@ -76,8 +76,8 @@ def _offer_folder() -> None:
 
 def _destination(target: Collection) -> str:
     if target.kind == "session":
-        return "They go to your unsaved documents, which only this browser session sees."
-    return f"They go to “{literal(target.name)}”."
+        return "Goes to your unsaved documents, which only this browser session sees."
+    return f"Goes to “{literal(target.name)}”."
 
 
 def _add(target: Collection, uploads: list[Upload]) -> None:

@@ -146,7 +146,7 @@ def test_unsaved_documents_are_kept(open_page, home):
     assert "needs a name" in said(app)
     fill(app, "Name of the new collection", ODD)
     press(app, "Keep")
-    assert (app.subheader[1].value, table(app)) == (f"In “{escaped(ODD)}”", [ODD, "owl.txt"])
+    assert (app.header[1].value, table(app)) == (f"In “{escaped(ODD)}”", [ODD, "owl.txt"])
     kept = Shelf(home).collections()[1]
     assert (kept.name, app.query_params["collection"]) == (ODD, kept.id)
     assert table(open_page(collection=kept.id)) == [ODD, "owl.txt"]  # as after a restart
