@@ -84,8 +84,7 @@ def designs(sizes: Sequence[ModelSize], engine: str) -> list[Design]:
     one = len(sizes) == 1
     counts = {
         "One shared encoder (here)" if one else "Two encoders (here)": sum(size.total for size in sizes),
-        "Three separate encoders of this size": 3 * max(size.encoder for size in sizes)
-        + max(size.heads for size in sizes),
+        "Three separate encoders": 3 * max(size.encoder for size in sizes) + max(size.heads for size in sizes),
         "DPR: three of BERT-base": 3 * BERT_BASE,
     }
     return [Design(name, count, count * width / 1e6) for name, count in counts.items()]

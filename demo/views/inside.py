@@ -101,7 +101,7 @@ def _show_passages(result: Result, engine: Engine) -> None:
             "Keyword": st.column_config.NumberColumn(help="Place in the keyword search (BM25)", width="small"),
             "Dense": st.column_config.NumberColumn(help="Place in the search by meaning", width="small"),
             "Score": st.column_config.NumberColumn(help="By which the list is ordered", format="%.3f"),
-            "Relevance": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f%%", width="small"),
+            "Relevance": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f%%"),
             "Answers": st.column_config.NumberColumn(help="Answers that stand in it", width="small"),
             "Read": st.column_config.TextColumn(help="Fast reading may stop before all are read", width="small"),
         },
@@ -186,7 +186,7 @@ def _show_sizes(result: Result) -> None:
     st.caption(
         f"Counted from the checkpoint's weights; megabytes are the weights alone, as {literal(result.engine)} computes "
         f"with them. This process takes {process_megabytes():,.0f} MB in all: Python, libraries, pages and indexes are "
-        "in that, too. The two other designs are counted, not run."
+        "in that, too. The two other designs are counted, not run; the three separate encoders are of this one's size."
     )
 
 

@@ -62,16 +62,9 @@ def map_chart(drawn: PassageMap, *, by_document: bool) -> alt.Chart:
         by_document: Colour the passages by their documents, rather than by whether they were found.
     """
     rows = _map_rows(drawn)
-    role = alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1, labelColor=_INK)
-    if by_document:
-        documents = list(dict.fromkeys(rows.sort_values("rank")["document"][lambda column: column != _ELSEWHERE]))
-        colours = alt.Scale(domain=[*documents, _ELSEWHERE], range=[*_DOCUMENTS[: len(documents)], _FILLS[0]])
-        legend = alt.Legend(
-            title=None, orient="bottom", columns=1, labelLimit=280, symbolType="square", labelColor=_INK
-        )
-        fill = alt.Fill("document:N", scale=colours, legend=legend)
-    else:
-        fill = alt.Fill("role:N", scale=_by_role(_FILLS), legend=role)
+    colours = (
+        _by_document(rows) if by_document else {"fill": _role(alt.Fill, _FILLS), "stroke": _role(alt.Stroke, _STROKES)}
+    )
     axis: dict[str, Any] = {"title": None, "axis": alt.Axis(labels=False, ticks=False, grid=False, domain=False)}
     chosen = alt.selection_point(name=CHOSEN, fields=[ID], toggle=False, empty=True)
     chart: alt.Chart = (
@@ -80,10 +73,9 @@ def map_chart(drawn: PassageMap, *, by_document: bool) -> alt.Chart:
         .encode(
             x=alt.X("x:Q", scale=alt.Scale(zero=False, padding=16), **axis),
             y=alt.Y("y:Q", scale=alt.Scale(zero=False, padding=16), **axis),
-            shape=alt.Shape("role:N", scale=_by_role(_SHAPES), legend=role),
-            size=alt.Size("role:N", scale=_by_role(_SIZES), legend=role),
-            stroke=alt.Stroke("role:N", scale=_by_role(_STROKES), legend=role),
-            fill=fill,
+            shape=_role(alt.Shape, _SHAPES),
+            size=_role(alt.Size, _SIZES),
+            **colours,
             opacity=alt.condition(chosen, alt.value(1), alt.value(0.45)),
             order=alt.Order("layer:Q"),
             tooltip=[
@@ -93,7 +85,7 @@ def map_chart(drawn: PassageMap, *, by_document: bool) -> alt.Chart:
             ],
         )
         .add_params(chosen)
-        .properties(height=420)
+        .properties(height=540 if by_document else 420)  # the legend takes the difference
     )
     return chart
 
@@ -122,8 +114,30 @@ def _map_rows(drawn: PassageMap) -> pd.DataFrame:
     return table.sort_values("layer")
 
 
-def _by_role(values: Sequence[str] | Sequence[int]) -> alt.Scale:
-    return alt.Scale(domain=list(_ROLES), range=list(values))
+def _role(channel: Any, values: Sequence[str] | Sequence[int]) -> Any:
+    """Encode what a point is; the channels share one legend."""
+    legend = alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=2,
+        symbolOpacity=1,
+        labelColor=_INK,
+    )
+    return channel("role:N", scale=alt.Scale(domain=list(_ROLES), range=list(values)), legend=legend)
+
+
+def _by_document(rows: pd.DataFrame) -> dict[str, Any]:
+    """Colour passages by their documents; those with an answer keep their ring, the question its own colour."""
+    documents = list(dict.fromkeys(rows.sort_values("rank")["document"]))
+    named = [title for title in documents if title != _ELSEWHERE]
+    scale = alt.Scale(domain=[*named, _ELSEWHERE], range=[*_DOCUMENTS[: len(named)], _FILLS[0]])
+    legend = alt.Legend(title=None, orient="top", columns=2, labelLimit=130, symbolType="square", labelColor=_INK)
+    question = f"datum.role === '{QUESTION}'"
+    ringed = f"datum.role === '{QUOTED}'"
+    return {
+        "fill": alt.condition(question, alt.value(_FILLS[3]), alt.Fill("document:N", scale=scale, legend=legend)),
+        "stroke": alt.condition(ringed, alt.value(_STROKES[2]), alt.Stroke("document:N", scale=scale, legend=None)),
+    }
 
 
 def _excerpt(text: str) -> str:
