@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from haystack import Document, ExtractedAnswer
+from haystack.document_stores.errors import DocumentStoreError
 
+from demo.core.engine import Engine
+from demo.core.results import FoundPassage, Quote, Result, Settings, Stage
 from rom_haystack.answers import answer_fields, quotes
 from rom_haystack.components._inner import without_embedding
 from rom_haystack.components._queries import check_query
 from rom_haystack.document_stores import SQLiteFAISSBM25Retriever, SQLiteFAISSEmbeddingRetriever
 from rom_haystack.hybrid import CANDIDATES, fuse_documents
 
-from .engine import Engine
-from .results import FoundPassage, Quote, Result, Settings, Stage
-
 if TYPE_CHECKING:
-    from .shelf import Collection
+    from demo.core.shelf import Collection
 
 
 #: How a question is asked where nothing else is said.
@@ -135,8 +135,9 @@ def _explained() -> Iterator[None]:
     """Turn what is wrong with a question or its settings into an error for the user."""
     try:
         yield
-    except (ValueError, KeyError, ImportError) as error:
-        raise AskingError(str(error.args[0]) if error.args else str(error)) from error
+    except (ValueError, ImportError, DocumentStoreError) as error:
+        # Of a KeyError, which MissingHeadError is, too, str would be in quotation marks.
+        raise AskingError(str(error.args[0] if error.args else error)) from error
 
 
 def _ranks(documents: Iterable[Document]) -> dict[str, int]:

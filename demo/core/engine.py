@@ -6,13 +6,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from demo.core.encoders import spec_of
+from demo.core.measuring import Measuring, MeasuringError
 from rom_haystack.components import ROMExtractiveReader, ROMTextEmbedder
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.inference.selection import known_choice
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
-
-from .encoders import spec_of
-from .measuring import Measuring, MeasuringError
 
 logger = logging.getLogger(__name__)
 
