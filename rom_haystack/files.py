@@ -51,8 +51,8 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n---[ \t]*(?:\n
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TITLE_LENGTH = 200
-# Bytes that a Word file, which is a ZIP archive, may unpack to; and those of HTML, and of Word's XML, of which few bytes
-# can be many elements, each of which takes time.
+# Bytes that a Word file, which is a ZIP archive, may unpack to; and those of HTML, and of Word's XML: few bytes can be
+# many elements, each of which takes time.
 _MAX_UNPACKED = 100 * 1024 * 1024
 _MAX_MARKUP = 25 * 1024 * 1024
 # Elements that are seldom closed are left out: they need not be, and don't nest.

@@ -99,7 +99,7 @@ class Shelf:
             return self._sample
         with self._guard:
             place = self._folder / id
-            if not re.fullmatch(r"[a-z0-9-]+", id) or not (place / _RECORD).is_file():
+            if not re.fullmatch(r"[a-z0-9-]{1,60}", id) or not (place / _RECORD).is_file():
                 self._opened.pop(id, None)
                 raise ShelfError("There is no such collection; it may have been deleted. Choose another one.")
             if id not in self._opened:

@@ -97,7 +97,9 @@ def test_another_process_s_collections_are_seen(shelf, home):
         shelf.get(made.id)
 
 
-@pytest.mark.parametrize("identifier", ["", ".", "..", "../../etc", "a/b", "none", ".made", "\0", "SAMPLE", "lock"])
+@pytest.mark.parametrize(
+    "identifier", ["", ".", "..", "../../etc", "a/b", "none", ".made", "\0", "SAMPLE", "lock", "a" * 5000]
+)
 def test_ids_are_no_paths(shelf, home, identifier):
     (home / "collections" / ".made").mkdir()
     (home / "collections" / ".made" / "collection.json").write_text('{"name": "x", "folder": null}')
