@@ -1,17 +1,14 @@
 """A whole document to read, with an answer's quote in it, as the reader view shows it."""
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from demo.core.documents import FullText
 from demo.core.grouping import document_key
+from demo.core.headings import heading_spans
 from demo.core.highlighting import Span, pieces
 from demo.core.results import FoundPassage, Quote
-
-# Short lines without an end, above a line that is long or has one: headings stand so after splitting.
-_HEADINGS = re.compile(r"(?:\A|(?<=\n\n))(?:[^\n]{0,79}[^\s.!?:;,…]\n)+(?=[^\n]{80}|[^\n]*[.!?…])")
 
 
 def spans_in(full: FullText, passage: FoundPassage, quote: Quote | None, others: Sequence[Quote]) -> list[Span]:
@@ -45,7 +42,7 @@ def paragraphs(full: FullText, spans: Sequence[Span]) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     pages = dict(full.pages)
-    headings = [match.span() for match in _HEADINGS.finditer(full.text)]
+    headings = heading_spans(full.text)
     cuts = {*pages, *(place for heading in headings for place in heading)}
     begin = 0
     for piece in pieces(full.text, spans):

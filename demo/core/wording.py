@@ -5,6 +5,8 @@ from pathlib import PurePath
 
 from haystack import Document
 
+from demo.core.headings import section_at
+
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 # What Streamlit makes an icon or an emoji of even where it is escaped, unless something stands after the colon.
 _ICON = re.compile(r":(?=\S)")
@@ -50,16 +52,19 @@ def title_of(document: Document) -> str:
     return str(title or "Untitled")
 
 
-def place_of(document: Document, page: int | None = None) -> str:
-    """Say where a passage stands beside its title: page and file.
+def place_of(document: Document, page: int | None = None, at: int | None = None) -> str:
+    """Say where a passage stands beside its title: page, or else section, and file.
 
     Args:
         document: The passage.
         page: The page of what is quoted; None for the one that the passage begins on.
+        at: First character of what is quoted; None for the whole passage.
     """
     page = page or document.meta.get("page_number")
-    file = document.meta.get("file_path")
-    parts = [f"page {page}" if page else None, file if file != title_of(document) else None]
+    file, title = document.meta.get("file_path"), title_of(document)
+    content = document.content or ""
+    section = None if page else section_at(content, len(content) if at is None else at)
+    parts = [f"page {page}" if page else None, section if section != title else None, file if file != title else None]
     return ", ".join(str(part) for part in parts if part)
 
 

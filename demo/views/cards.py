@@ -17,7 +17,7 @@ def best_card(quote: Quote) -> str:
     size = "" if len(quote.text) <= _LONG else " rom-long" if len(quote.text) <= _VERY_LONG else " rom-very-long"
     return (
         f'<div class="rom-best"><h2 class="rom-quote{size}">{escape(quote.text)}</h2>'
-        f"{_sentence(quote)}{_source(quote.passage, quote.page)}{_score(quote)}</div>"
+        f"{_sentence(quote)}{_source(quote.passage, quote)}{_score(quote)}</div>"
     )
 
 
@@ -70,8 +70,8 @@ def _sentence(quote: Quote) -> str:
     return f'<p class="rom-sentence">{marked_html(quote.sentence, [(quote.sentence_start, quote.sentence_end)])}</p>'
 
 
-def _source(passage: FoundPassage, page: int | None, element: str = "p") -> str:
-    place = place_of(passage.document, page)
+def _source(passage: FoundPassage, quote: Quote | None, element: str = "p") -> str:
+    place = place_of(passage.document, quote.page, quote.start) if quote else place_of(passage.document)
     beside = f' <span class="rom-file">{escape(place)}</span>' if place else ""
     return f'<{element} class="rom-source">{escape(title_of(passage.document))}{beside}</{element}>'
 

@@ -40,7 +40,8 @@ def open_reader(
         except LibraryError as error:
             st.error(literal(str(error)), icon=":material/error:")
             return
-        if place := place_of(passage.document, quote.page if quote else None):
+        place = place_of(passage.document, quote.page, quote.start) if quote else place_of(passage.document)
+        if place:
             st.caption(literal(place))
         spans = spans_in(full, passage, quote, others)
         label = f"Text of {full.title or full.file_path}"

@@ -64,6 +64,15 @@ def test_a_place_is_the_page_and_the_file():
     assert place_of(Document(content="x", meta={"file_path": "b.txt"})) == ""
 
 
+def test_where_there_are_no_pages_the_place_is_the_section():
+    text = "The Moon\nTides\nIt causes tides.\n\nPhases\nNew Moon is dark."
+    document = Document(content=text, meta={"title": "The Moon", "file_path": "the-moon.md"})
+    assert place_of(document, at=text.index("causes")) == "Tides, the-moon.md"
+    assert place_of(document, at=text.index("dark")) == "Phases, the-moon.md"
+    assert place_of(document, at=0) == "the-moon.md"
+    assert place_of(Document(content="The Moon\nIt shines.", meta=document.meta)) == "the-moon.md"
+
+
 def test_counts_and_times_as_people_write_them():
     assert counted(1, "passage") == "1 passage"
     assert counted(1200, "passage") == "1,200 passages"

@@ -47,7 +47,7 @@ def test_the_best_answer_stands_in_its_sentence_with_its_place_and_its_likelihoo
     best, *further = html_of(app)
     assert re.search(r"<h2[^>]*>Michael Collins</h2>", best)
     assert f"<mark>Michael Collins</mark>{SENTENCE.removeprefix('Michael Collins')}" in best
-    assert re.search(r"The Moon the-moon\.md7\d% (very likely|likely)$", text_of(best))
+    assert re.search(r"The Moon Human exploration, the-moon\.md7\d% (very likely|likely)$", text_of(best))
     assert [header.value for header in app.header] == ["Further answers"]
     assert "Also in The Moon the-moon.md" in map(text_of, further)
     [summary] = [caption.value for caption in app.caption]
