@@ -1,6 +1,7 @@
 """What an evaluation found: figures, charts, wrong answers, downloads."""
 
 import html
+from functools import partial
 from pathlib import Path, PurePath
 
 import streamlit as st
@@ -21,8 +22,7 @@ from demo.core.evaluation_report import (
 from demo.core.highlighting import marked_html
 from demo.core.mistakes import INVENTED, NOT_FOUND, OTHER_WORDS, PARTLY, WITHHELD, mistakes
 from demo.core.wording import counted, duration, literal, percent
-from demo.views import ask, evaluate_charts
-from demo.views.settings import READINGS, RETRIEVALS
+from demo.views import ask, evaluate_charts, settings
 from rom_haystack.metrics import Figure
 
 _STYLE = Path(__file__).with_name("evaluate.css")
@@ -74,8 +74,10 @@ def _how(run: Run) -> str:
     drawn = f"{asked:,} of {counted(run.in_file, 'question')}, drawn by lot," if asked < run.in_file else ""
     parts = [f"{drawn or counted(asked, 'question')} from {literal(run.questions)}"]
     if run.place == "documents":
-        parts += [literal(run.documents), RETRIEVALS[run.settings.retrieval].lower()]
-        parts.append(f"{counted(run.settings.passages, 'passage')} read ({READINGS[run.settings.reading].lower()})")
+        parts += [literal(run.documents), settings.RETRIEVALS[run.settings.retrieval].lower()]
+        parts.append(
+            f"{counted(run.settings.passages, 'passage')} read ({settings.READINGS[run.settings.reading].lower()})"
+        )
     else:
         parts.append("each on its own paragraph")
     return " · ".join([*parts, duration(run.seconds), literal(run.engine)])
@@ -149,13 +151,14 @@ def _show_mistakes(run: Run) -> None:
         "Kind of mistake",
         list(by_kind),
         format_func=lambda kind: f"{kind} ({len(by_kind[kind]):,})",
-        key=_KIND,
+        key=f"{_KIND}.{'.'.join(by_kind)}",  # another evaluation has others
         width=380,
     )
     found = by_kind[kind]
     pages = -(-len(found) // _PER_PAGE)
     st.caption(_MISTAKES[kind])
-    page = st.session_state.get(f"{_PAGE}.{kind}", 1)
+    turning = f"{_PAGE}.{kind}.{pages}"
+    page = st.session_state.get(turning, 1)
     for outcome in found[(page - 1) * _PER_PAGE : page * _PER_PAGE]:
         with st.container(border=True, gap="xsmall"):
             st.html(_mistake(outcome))
@@ -164,14 +167,16 @@ def _show_mistakes(run: Run) -> None:
                     st.Page(ask.show, url_path="ask", default=True),
                     label="Ask this",
                     icon=":material/search:",
-                    query_params={"q": outcome.question.query, **_place_in_link(run)},
+                    query_params={"q": outcome.question.query, **_in_link(run)},
                 )
     if pages > 1:
-        st.pagination(pages, key=f"{_PAGE}.{kind}")
+        st.pagination(pages, key=turning)
 
 
-def _place_in_link(run: Run) -> dict[str, str]:
-    return {"collection": run.collection_id} if run.collection_id not in (None, "sample") else {}
+def _in_link(run: Run) -> dict[str, str]:
+    """What a link says of the documents and the settings of a run."""
+    said = settings.in_link(run.settings)
+    return said if run.collection_id in (None, "sample") else {**said, "collection": run.collection_id}
 
 
 def _mistake(outcome: Outcome) -> str:
@@ -197,7 +202,7 @@ def _offer_downloads(run: Run, summary: Summary) -> None:
     with st.container(horizontal=True):
         st.download_button(
             "CSV, a row per question",
-            as_csv(run),
+            partial(as_csv, run),
             f"{name}.csv",
             "text/csv",
             icon=":material/download:",
@@ -205,7 +210,7 @@ def _offer_downloads(run: Run, summary: Summary) -> None:
         )
         st.download_button(
             "JSON, with settings and figures",
-            as_json(run, summary),
+            partial(as_json, run, summary),
             f"{name}.json",
             "application/json",
             icon=":material/download:",

@@ -9,6 +9,10 @@ import time
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from demo.core.evaluating import Outcome, Run
+from demo.core.results import Settings
+from rom_haystack.questions import Question
+
 pytestmark = pytest.mark.integration
 
 ODD = "<img src=x onerror=alert(1)> $a$ :red[x]"
@@ -137,6 +141,31 @@ def test_many_questions_can_be_fewer_and_cancelled(open_page):
     finish(app)
     assert job.state == "cancelled"
     assert app.info[-1].value == "The evaluation was cancelled."
+
+
+def test_mistakes_are_turned_over_by_kind_and_asked_as_they_were(open_page, monkeypatch):
+    place = {"title": "T", "file_path": "t.md", "page": 7, "sentence": "It is so.", "span": (6, 8)}
+    wrong = [Outcome(Question(f"Q{n}?", "", ("x",), ()), "so", n / 100, True, 0.0, 0.0, 1, **place) for n in range(12)]
+    partly = Outcome(Question("Partly?", "", ("so it",), ()), "so", 0.5, True, 0.0, 0.5, 1, **place)
+    settings = Settings(retrieval="dense", passages=3)
+    run = Run("q.csv", 13, "documents", "birds", "Birds", settings, "torch", 1.0, (*wrong, partly))
+    monkeypatch.setattr("demo.core.evaluating.run", lambda *_: run)
+    app = open_page()
+    press(app, "Try the 52")
+    press(app, "Ask 52")
+    finish(app)
+    shown = " ".join(bodies(app, "rom-mistake"))
+    assert [f"Q{n}?" in shown for n in (11, 7, 6)] == [True, True, False]  # the surest first
+    assert "page 7" in shown
+    assert app.get("page_link")[0].proto.query_string == "q=Q11%3F&retrieval=dense&passages=3&collection=birds"
+    app.session_state["evaluate.page.Wrong words.3"] = 3
+    app.run()
+    assert len(bodies(app, "rom-mistake")) == 2
+    kind = next(box for box in app.selectbox if box.label == "Kind of mistake")
+    assert kind.options == ["Wrong words (12)", "Partly right (1)"]
+    kind.set_value("Partly right").run()
+    assert "Partly?" in bodies(app, "rom-mistake")[0]
+    assert not app.exception
 
 
 def test_mistakes_in_a_file_are_named(open_page):
