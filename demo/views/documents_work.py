@@ -10,6 +10,7 @@ from demo.core.adding import Adding, Updating
 from demo.core.collection import Collection
 from demo.core.uploads import Added
 from demo.core.wording import counted, literal
+from demo.views import ask
 from rom_haystack.library import UpdateReport
 
 Work = Adding | Updating
@@ -108,6 +109,17 @@ def _show_added(added: Added, collection: Collection) -> None:
             lines = [(name, f"({counted(pages[name] or 0, 'page')})" if pages.get(name) else "") for name in names]
             _say(st.success, f"{counted(len(names), 'document')} {what}", lines, icon=":material/check_circle:")
     _show_failed(added.failed, "could not be added")
+    if added.added or added.replaced:
+        _link_to_ask(collection)
+
+
+def _link_to_ask(collection: Collection) -> None:
+    st.page_link(
+        st.Page(ask.show, url_path="ask", default=True),
+        label="Ask these documents",
+        icon=":material/search:",
+        query_params={"collection": collection.id},
+    )
 
 
 def _show_updated(report: UpdateReport) -> None:

@@ -108,6 +108,8 @@ def test_files_are_added_and_failures_named(open_page, home):
     for name in ("broken.pdf", "table.csv"):
         assert f"**{escaped(name)}** is " in app.warning[0].value
     assert app.selectbox[0].value.startswith("unsaved-")
+    (link,) = app.get("page_link")
+    assert (link.label, link.query_string) == ("Ask these documents", f"collection={app.selectbox[0].value}")
     assert len(Shelf(home).collections()) == 1
     assert table(open_page()) == sorted(path.name for path in Shelf(home).get("sample").folder.iterdir())
 
