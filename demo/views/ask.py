@@ -7,7 +7,7 @@ from demo.core.asking import Asker, AskingError
 from demo.core.collection import Collection
 from demo.core.results import Result, Settings
 from demo.core.wording import counted, duration, literal
-from demo.views import frame, inside, links, settings
+from demo.views import frame, links, settings
 from demo.views.answers import BestAnswer, show_rest
 from rom_haystack.folders import LibraryError
 from rom_haystack.modeling import CheckpointError
@@ -85,6 +85,9 @@ def _answer(collection: Collection, question: str, chosen: Settings) -> None:
     status.caption(_summary(result))
     best.show(result, collection)
     show_rest(result, collection)
+    # Charts take long to import, and the page is to be there soon.
+    from demo.views import inside  # noqa: PLC0415
+
     inside.show(result, collection, frame.engine())
 
 
