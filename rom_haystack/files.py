@@ -13,6 +13,8 @@ from haystack import Document, component
 from haystack.components.converters.utils import normalize_metadata
 from haystack.dataclasses import ByteStream
 
+from rom_haystack.unreadable import UnreadableSourceError
+
 TEXT = "text/plain"
 MARKDOWN = "text/markdown"
 HTML = "text/html"
@@ -65,10 +67,6 @@ _HTML_WITHOUT_ELEMENTS = re.compile(
     r"<!--(?:.*?-->|.*\Z)|<(script|style)\b(?:.*?</\1\s*>|.*\Z)", re.IGNORECASE | re.DOTALL
 )
 _MAX_NESTING = 2000
-
-
-class UnreadableSourceError(ValueError):
-    """A file's content can't be turned into text; the message is the reason, without the file's name."""
 
 
 @component
@@ -197,7 +195,7 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
     data, title = stream.data, None
     passed_on = kind
     if kind == PDF:
-        from rom_haystack.pdf import pdf_text  # noqa: PLC0415 (it stands on this module, and only PDF needs it)
+        from rom_haystack.pdf import pdf_text  # noqa: PLC0415 (only PDF needs it)
 
         data, passed_on = pdf_text(data).encode("utf-8", "surrogatepass"), TEXT
     elif kind == DOCX:

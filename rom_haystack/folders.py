@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rom_haystack.caches import cache_home
-from rom_haystack.files import UnreadableSourceError, mime_type_of
+from rom_haystack.files import mime_type_of
+from rom_haystack.unreadable import UnreadableSourceError
 
 #: Bytes of the largest file that is read.
 MAX_FILE_SIZE = 50 * 1024 * 1024

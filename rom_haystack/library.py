@@ -15,7 +15,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.files import PDF, UnreadableSourceError, displayable, mime_type_of
+from rom_haystack.files import PDF, displayable, mime_type_of
 from rom_haystack.folders import (
     FoundFile,
     LibraryError,
@@ -34,6 +34,7 @@ from rom_haystack.manifest import FileEntry, Manifest
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
 from rom_haystack.pdf import pdf_pages
 from rom_haystack.pipelines import ROMExtractiveQA, ROMFileConverter
+from rom_haystack.unreadable import UnreadableSourceError
 
 # Passages embedded and written together: whole files, until there are this many.
 _GROUP = 64

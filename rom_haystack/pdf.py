@@ -5,7 +5,7 @@ from typing import Any
 
 from haystack import logging
 
-from rom_haystack.files import UnreadableSourceError
+from rom_haystack.unreadable import UnreadableSourceError
 
 logger = logging.getLogger(__name__)
 

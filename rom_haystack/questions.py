@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rom_haystack.files import UnreadableSourceError, decode, whole_characters
+from rom_haystack.files import decode, whole_characters
+from rom_haystack.unreadable import UnreadableSourceError
 
 #: Between several answers in one cell of a table.
 ANSWER_SEPARATOR = "|"

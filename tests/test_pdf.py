@@ -6,8 +6,9 @@ from haystack.dataclasses import ByteStream
 from pypdf.generic import DecodedStreamObject, NameObject
 
 from rom_haystack import pdf as pdf_module
-from rom_haystack.files import PDF, TEXT, SourceReader, UnreadableSourceError
+from rom_haystack.files import PDF, TEXT, SourceReader
 from rom_haystack.pdf import MAX_PDF_PAGES, pdf_pages, pdf_text
+from rom_haystack.unreadable import UnreadableSourceError
 
 
 def changed(data, change):
