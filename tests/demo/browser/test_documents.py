@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
 
-HOSTILE_NAME = "<img src=x onerror=alert(1)> $x^2$ **b** :red[x].md"
+HOSTILE_NAME = "<img src=x onerror=alert(1)> $x^2$ **b** :red[x].txt"
 HOSTILE_TEXT = """The harbour of Port Ebony has a lighthouse. <script>alert(2)</script> <img src=x onerror=alert(3)>
 
 The lighthouse of Port Ebony was lit for the first time by Ada Quill in 1907.
@@ -35,6 +35,11 @@ def files(tmp_path) -> list[Path]:
     (folder / "ferry.html").write_text(page, encoding="utf-8")
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing of the kind")
     return sorted(folder.iterdir())
+
+
+def literally(text: str) -> re.Pattern[str]:
+    """A text as it is; a joiner, which is not seen, may stand after a colon."""
+    return re.compile(re.escape(text).replace(":", ":\u2060?"))
 
 
 def add_files(page: Page, files: list[Path]) -> None:
@@ -78,10 +83,10 @@ def test_files_are_added_and_the_broken_one_is_named(demo, visit, files, look):
     expect(page.get_by_text("Up to 200 files at a time")).to_be_visible()
     add_files(page, files)
     expect(page.get_by_text("3 documents added")).to_be_visible()
-    expect(page.get_by_text(HOSTILE_NAME)).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text=literally(HOSTILE_NAME))).to_be_visible()
     expect(page.get_by_role("listitem").filter(has_text="bell.pdf")).to_contain_text("2 pages")
     expect(page.get_by_text("1 file could not be added")).to_be_visible()
-    expect(page.get_by_role("listitem").filter(has_text="broken.pdf")).to_contain_text(re.compile(r": .{10}"))
+    expect(page.get_by_role("listitem").filter(has_text="broken.pdf")).to_contain_text("is no readable PDF file")
     expect(rows(page)).to_have_count(3)
     look(page).settle("Keep these documents")
     look(page).keep("documents-added")
@@ -100,7 +105,7 @@ def test_what_was_added_is_asked(demo, visit, files):
     expect(best).to_contain_text("bell.pdf")
     expect(best).to_contain_text("page 2")
     page.get_by_role("button", name="Open document").first.click()
-    reader = page.get_by_role("dialog", name="bell.pdf")
+    reader = page.get_by_role("dialog")
     expect(reader.locator("mark.shown")).to_have_text("412 kilograms")
     expect(reader.get_by_text("Page 2", exact=True)).to_be_visible()
 
@@ -112,7 +117,7 @@ def test_markup_in_documents_and_names_is_shown_as_it_is(demo, visit, files):
     expect(page.locator(".rom-best")).to_contain_text(HOSTILE_NAME)
     page.get_by_role("button", name="Open document").first.click()
     reader = page.get_by_role("dialog")
-    expect(reader.get_by_role("heading")).to_have_text(HOSTILE_NAME)
+    expect(reader.get_by_role("heading")).to_contain_text(literally(HOSTILE_NAME.removesuffix(".txt")))
     expect(reader.get_by_role("document")).to_contain_text("<script>alert(2)</script> <img src=x onerror=alert(3)>")
     expect(page.locator("img[src=x], .katex")).to_have_count(0)
 
@@ -128,7 +133,7 @@ def test_unsaved_documents_are_seen_by_their_session_alone(demo, visit, files):
     expect(theirs.get_by_role("option", name="Sample articles")).to_be_visible()
     expect(theirs.get_by_role("option", name="Unsaved documents")).to_have_count(0)
     theirs.goto(link)
-    expect(theirs.get_by_role("alert")).to_contain_text("which are not here")
+    expect(theirs.get_by_role("alert")).to_contain_text("that are not here")
     expect(theirs.get_by_label("Documents")).to_have_value("Sample articles")
     expect(theirs.get_by_text(files[0].name)).to_have_count(0)
 
@@ -156,7 +161,7 @@ def test_unsaved_documents_can_be_kept_and_deleted(demo, visit, files):
     theirs = visit(page.url)
     expect(theirs.get_by_role("heading", name="In “Kept”")).to_be_visible()
     expect(rows(theirs)).to_have_count(1)
-    page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 14, "y": 52})
+    page.locator(".stDataFrame .dvn-scroller").click(position={"x": 14, "y": 52})
     page.get_by_role("button", name="Delete 1 document").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_text("Nothing yet. Add documents above")).to_be_visible()
@@ -164,7 +169,7 @@ def test_unsaved_documents_can_be_kept_and_deleted(demo, visit, files):
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_label("Documents")).to_have_value("Sample articles")
     theirs.reload()
-    expect(theirs.get_by_role("alert")).to_contain_text("which are not here")
+    expect(theirs.get_by_role("alert")).to_contain_text("that are not here")
 
 
 def test_a_folder_is_followed(demo, visit, tmp_path):
@@ -175,11 +180,11 @@ def test_a_folder_is_followed(demo, visit, tmp_path):
     page.get_by_role("tab", name="Folder").click()
     page.get_by_label("Folder on this machine").fill(str(folder))
     page.get_by_role("button", name="Add folder").click()
-    expect(page.get_by_text("Up to date: 1 new.")).to_be_visible()
+    expect(page.get_by_text("Up to date: 1 new")).to_be_visible()
     (folder / "ferry.txt").write_text("The ferry to Port Ebony leaves at noon.")
     page.get_by_role("button", name="Look for changes").click()
-    expect(page.get_by_text("Up to date: 1 new.")).to_be_visible()
     expect(rows(page)).to_have_count(2)
+    expect(page.get_by_text("Up to date: 1 new")).to_be_visible()
     ask(page, "When does the ferry to Port Ebony leave?", "noon")
 
 
