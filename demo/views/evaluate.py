@@ -181,10 +181,9 @@ def _start(
 def _visits() -> Callable[[], bool]:
     """Make what tells whether this browser session is still connected."""
     context = get_script_run_ctx()
-    if context is None or not runtime.exists():
-        return lambda: True
-    session = context.session_id
-    return lambda: runtime.get_instance().is_active_session(session)
+    session = "" if context is None else context.session_id
+    # There is no runtime where the page is drawn without a server, and at the server's end.
+    return lambda: not runtime.exists() or runtime.get_instance().is_active_session(session)
 
 
 def _show_job(job: Job[Evaluation]) -> None:
