@@ -10,15 +10,18 @@ from typing import Literal
 from training.data.dataset import DataSet
 from training.data.dpr import read_dpr, write_dpr
 from training.data.json_files import first_character
-from training.data.jsonl import read_jsonl, write_jsonl
+from training.data.jsonl import has_jsonl, read_jsonl, write_jsonl
 from training.data.squad import read_squad, write_squad
+from training.data.text import is_text, read_text, text_files
 from training.errors import DataError
 
 Format = Literal["squad", "dpr", "jsonl"]
 
 
 def read_data(path: Path) -> DataSet:
-    """Read a folder of JSON lines, a SQuAD file or a DPR file, told apart by what they hold.
+    """Read a folder of JSON lines, a SQuAD file or a DPR file, told apart by what they hold, or text files.
+
+    A folder of JSON lines may lack questions: then only tasks that learn from passages can use it, as with text.
 
     Raises:
         DataError: It is none of these, can't be read, or a field is missing or wrong; or a question names a passage
@@ -68,6 +71,8 @@ def write_data(data: DataSet, path: Path, kind: Format, name: str = "") -> Count
 
 
 def _read(path: Path) -> DataSet:
+    if is_text(path) or (path.is_dir() and not has_jsonl(path) and text_files(path)):
+        return read_text(path)
     if not path.is_file():
         return read_jsonl(path)
     opening = first_character(path)
