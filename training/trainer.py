@@ -39,6 +39,7 @@ from rom_haystack.modeling import (
 from rom_haystack.modeling.config import DEFAULT_HEADS
 from rom_haystack.modeling.conversion.sources import recognise
 from rom_haystack.modeling.places import MODEL_TYPE
+from training.data.dataset import DataSet
 from training.data.formats import read_data
 from training.errors import DataError, RecipeError
 from training.recipe import Recipe
@@ -55,7 +56,7 @@ _NEED_CONVERSION = {"dpr": "a DPR model", "reader": "a question answering model"
 class StepDataset(Dataset):  # type: ignore[type-arg]
     """Item i holds the features of every task that step i trains, as the schedule planned it."""
 
-    def __init__(self, tasks: Mapping[str, Task], plan: Plan) -> None:
+    def __init__(self, tasks: Mapping[str, Task[Any]], plan: Plan) -> None:
         self.tasks = tasks
         self.plan = plan
         self._numbers: list[dict[str, int]] = []
@@ -76,7 +77,7 @@ class StepDataset(Dataset):  # type: ignore[type-arg]
 class ROMTrainer(Trainer):
     """Hugging Face's trainer over a plan of task batches, in the plan's order."""
 
-    def __init__(self, *args: Any, tasks: Mapping[str, Task], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tasks: Mapping[str, Task[Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tasks = tasks
         self.model_accepts_loss_kwargs = False
@@ -132,7 +133,7 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
 
     Args:
         recipe: What to train.
-        data: Root folder of the data; `recipe.data` is looked up below it.
+        data: Root folder of the data; `recipe.data` and the tasks' own are looked up below it.
         output: Run folder. Holds the recipe's checkpoints while training and the model at the end.
         stop_after: Stop after this step with a checkpoint, as if the run had been interrupted there; None to finish.
 
@@ -154,14 +155,14 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
         raise
     except (OSError, ValueError) as error:  # what transformers raises for missing and unknown encoders
         raise RecipeError(f"Recipe key 'encoder' is '{recipe.encoder}', which can't be loaded: {error}") from error
-    tasks = build_tasks(recipe, data / recipe.data, tokenizer)
+    tasks = build_tasks(recipe, data, tokenizer)
     claim_folder(recipe, data, output)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
     model.to(arguments.device)
     for task in tasks.values():
         task.prepare(model, output)
-    plan = SCHEDULES[recipe.schedule](_weights(recipe), recipe.steps * arguments.world_size, recipe.seed)
+    plan = SCHEDULES[recipe.schedule](recipe.mixture, recipe.steps * arguments.world_size, recipe.seed)
     trainer = ROMTrainer(
         model=model,
         args=arguments,
@@ -210,11 +211,11 @@ def last_checkpoint(output: Path) -> str | None:
     return str(latest) if latest else None
 
 
-def in_steps(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
+def in_steps(recipe: Recipe, tasks: Mapping[str, Task[Any]]) -> Recipe:
     """Turn a recipe's epochs into steps, shared by the processes of a run on several devices."""
     if recipe.epochs is None:
         return recipe
-    share = shares(recipe.schedule, _weights(recipe))
+    share = shares(recipe.schedule, recipe.mixture)
     batches = recipe.epochs * max(task.batches_per_epoch / share[name] for name, task in tasks.items())
     return replace(recipe, steps=math.ceil(round(batches) / int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
 
@@ -261,7 +262,10 @@ def start_model(recipe: Recipe) -> ROMModel:
     else:
         check_kind(recipe.encoder)
         model = ROMModel.from_encoder(
-            recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention
+            recipe.encoder,
+            recipe.heads or {**DEFAULT_HEADS, **heads_of(recipe)},
+            seed=recipe.seed,
+            attn_implementation=recipe.attention,
         )
     set_dropout(model, recipe.dropout)
     if recipe.freeze_embeddings:
@@ -276,8 +280,7 @@ def continued_model(recipe: Recipe, checkpoint: Path) -> ROMModel:
     retrieval = model.config.heads.get("retrieval", {})
     if retrieval.get("similarity") == "unscaled_cosine":  # the loss takes inner products, so lengths end here
         retrieval["similarity"] = model.retrieval_head.similarity = "cosine"
-    needed = {name: options for name, options in DEFAULT_HEADS.items() if name in recipe.tasks}
-    heads = recipe.heads or {**needed, **model.config.heads}
+    heads = recipe.heads or {**heads_of(recipe), **model.config.heads}
     if heads == model.config.heads:
         return model
     with torch.random.fork_rng():
@@ -290,6 +293,13 @@ def continued_model(recipe: Recipe, checkpoint: Path) -> ROMModel:
     return started
 
 
+def heads_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Return the heads that a recipe's tasks train, with the options of a fresh model."""
+    names = [TASKS[task].head for task in recipe.tasks]
+    usual = {name: options for name, options in DEFAULT_HEADS.items() if name in names}
+    return {**usual, **{name: {} for name in names if name not in usual}}
+
+
 def set_dropout(model: ROMModel, probability: float) -> None:
     """Set every dropout in the model, those inside fused attention included."""
     for module in model.modules():
@@ -300,21 +310,25 @@ def set_dropout(model: ROMModel, probability: float) -> None:
                 setattr(module, attribute, probability)
 
 
-def build_tasks(recipe: Recipe, path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task]:
-    """Create the recipe's tasks over a data folder or file.
+def build_tasks(recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task[Any]]:
+    """Create the recipe's tasks, each over its own data or the recipe's, below a root folder.
 
     Raises:
-        DataError: The data can't be read, or a task can't be trained on any of its questions.
+        DataError: The data can't be read, or holds nothing that a task can be trained on.
     """
-    data = read_data(path)
-    for description, count in (+data.left_out).items():
-        logger.info("%s: left out %d x %s", path, count, description)
+    sources: dict[Path, DataSet] = {}
     tasks = {}
     for name, options in recipe.task_options.items():
-        questions = [question for question in data.questions if TASKS[name].trains_on(question)]
-        if not questions:
-            raise DataError(f"{path}: no question there has an answer, so task '{name}' has nothing to train on.")
-        tasks[name] = TASKS[name](options, questions, data.passages, tokenizer, recipe.seed)
+        path = root / (options.data or recipe.data)
+        if path not in sources:
+            sources[path] = read_data(path)
+            for description, count in (+sources[path].left_out).items():
+                logger.info("%s: left out %d x %s", path, count, description)
+        data, kind = sources[path], TASKS[name]
+        items = kind.items_of(data)
+        if not items:
+            raise DataError(f"{path}: {kind.nothing_found}, so task '{name}' has nothing to train on.")
+        tasks[name] = kind(options, items, data.passages, tokenizer, recipe.seed)
     return tasks
 
 
@@ -355,10 +369,6 @@ def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenize
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return final
-
-
-def _weights(recipe: Recipe) -> dict[str, float]:
-    return {name: options.weight for name, options in recipe.task_options.items()}
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Features]:

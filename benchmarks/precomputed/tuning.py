@@ -51,16 +51,15 @@ def tune(checkpoint: str, split: Split, recipe: Recipe, data: Path, output: Path
     loaded.encoder.embeddings.requires_grad_(not recipe.freeze_embeddings)
     model = SplitModel(loaded, tokenizer, split)
     set_dropout(model, recipe.dropout)
-    tasks = build_tasks(recipe, data / recipe.data, tokenizer)
+    tasks = build_tasks(recipe, data, tokenizer)
     arguments = training_arguments(recipe, output)
     model.to(arguments.device)
     for task in tasks.values():
         task.prepare(model, output)
-    weights = {name: options.weight for name, options in recipe.task_options.items()}
     trainer = ROMTrainer(
         model=model,
         args=arguments,
-        train_dataset=StepDataset(tasks, SCHEDULES[recipe.schedule](weights, recipe.steps, recipe.seed)),
+        train_dataset=StepDataset(tasks, SCHEDULES[recipe.schedule](recipe.mixture, recipe.steps, recipe.seed)),
         data_collator=lambda items: items[0],
         processing_class=tokenizer,
         tasks=tasks,

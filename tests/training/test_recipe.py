@@ -9,11 +9,14 @@ import yaml
 
 from training.errors import RecipeError
 from training.recipe import Recipe, load_recipe
+from training.schedules import SCHEDULES, Mixture, Stage
 from training.tasks.reading import ReadingTaskOptions
 from training.tasks.retrieval import RetrievalTaskOptions
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 VALID = {"name": "a", "encoder": "b", "data": "c", "steps": 10, "tasks": {"reading": {}, "retrieval": None}}
+
+BOTH = {"reading": 1, "retrieval": "5e-1"}
 
 
 def write(folder: Path, values) -> Path:
@@ -40,6 +43,22 @@ def test_numbers_as_yaml_writes_them(tmp_path, text, value):
     recipe = load_recipe(write(tmp_path, yaml.safe_dump(VALID) + f"learning_rate: {text}\n"))
     assert recipe.learning_rate == value
     assert type(recipe.learning_rate) is float
+
+
+def test_schedules_take_weights_rates_and_stages(tmp_path):
+    tasks = {"reading": {"weight": 2, "sampling_rate": 3}, "retrieval": None}
+    stages = [{"weights": {"retrieval": 1}, "share": "1e-1"}, {"weights": BOTH}]
+    recipe = load_recipe(write(tmp_path, {**VALID, "tasks": tasks, "stages": stages}))
+    parts = [Stage({"retrieval": 1.0}, 0.1), Stage({"reading": 1.0, "retrieval": 0.5}, 1.0)]
+    assert recipe.mixture == Mixture({"reading": 2.0, "retrieval": 1.0}, {"reading": 3.0}, parts)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_another_schedule_is_one_word(tmp_path, schedule):
+    stages = [{"weights": {"reading": 1}}, {"weights": BOTH}]
+    for values in (VALID, {**VALID, "stages": stages}):
+        recipe = load_recipe(write(tmp_path, {**values, "schedule": schedule}))
+        assert len(SCHEDULES[recipe.schedule](recipe.mixture, recipe.steps, recipe.seed)) == recipe.steps
 
 
 def test_overrides_replace_what_is_given(tmp_path):
@@ -73,9 +92,50 @@ def test_released_recipes_are_valid(path):
         ({"tasks": {}}, "'tasks' is empty"),
         ({"tasks": ["reading"]}, r"'tasks' must be a mapping, found \['reading'\]"),
         ({"tasks": {"reading": 3}}, "'tasks.reading' must be a mapping, found 3"),
-        ({"tasks": {"reading": {"batch_size": 0}}}, "A task's 'batch_size' is 0; it must be at least 1"),
-        ({"tasks": {"reading": {"weight": 0}}}, "A task's 'weight' is 0.0; it must be above 0"),
+        ({"tasks": {"reading": {"batch_size": 0}}}, "'tasks.reading.batch_size' is 0; it must be at least 1"),
+        ({"tasks": {"reading": {"weight": 0}}}, "'tasks.reading.weight' is 0.0; it must be above 0"),
         ({"tasks": {"reading": {"batch_size": 2.5}}}, "'tasks.reading.batch_size' must be of type int, found 2.5"),
+        ({"tasks": {"reading": {"sampling_rate": 0}}}, "'tasks.reading.sampling_rate' is 0.0; it must be above 0"),
+        ({"tasks": {"reading": {"negative_rate": 2}}}, "'tasks.reading.negative_rate' is 2.0; it must be from 0 to 1"),
+        ({"tasks": {"reading": {"data": 3}}}, "'tasks.reading.data' must be of type str, found 3"),
+        (
+            {"tasks": {"retrieval": {"contrast": "all"}}},
+            "'tasks.retrieval.contrast' is 'all'; it must be one of bank, b",
+        ),
+        ({"tasks": {"retrieval": {"chunk_size": 0}}}, "'tasks.retrieval.chunk_size' is 0; it must be at least 1"),
+        ({"tasks": {"retrieval": {"positives": 0}}}, "'tasks.retrieval.positives' is 0; it must be at least 1"),
+        ({"tasks": {"retrieval": {"hard_negatives": -1}}}, "'tasks.retrieval.hard_negatives' is -1; it must be at lea"),
+        ({"tasks": {"retrieval": {"temperature": 0}}}, "'tasks.retrieval.temperature' is 0.0; it must be above 0"),
+        (
+            {"tasks": {"masked_lm": {"mask_rate": 0}}},
+            "'tasks.masked_lm.mask_rate' is 0.0; it must be above 0 and below",
+        ),
+        ({"tasks": {"masked_lm": {"max_length": 3}}}, "'tasks.masked_lm.max_length' is 3; it must be at least 4"),
+        (
+            {"tasks": {"inverse_cloze": {"kept_rate": 2}}},
+            "'tasks.inverse_cloze.kept_rate' is 2.0; it must be from 0 to",
+        ),
+        (
+            {"tasks": {"masked_lm": {}}, "heads": {"reading": {}}},
+            "'heads' lacks 'masked_lm', which task 'masked_lm' trai",
+        ),
+        ({"stages": {"reading": 1}}, r"'stages' must be a list, found \{'reading': 1\}"),
+        ({"stages": []}, "'stages' has no stage that trains task 'reading'"),
+        ({"stages": ["reading"]}, "'stages.0' must be a mapping, found 'reading'"),
+        ({"stages": [{"weights": BOTH}, {"share": 1}]}, "'stages.1.weights' is missing"),
+        (
+            {"stages": [{"weights": BOTH}, {"weights": {}}]},
+            "'stages.1.weights' is {}; it must be a weight for at least",
+        ),
+        ({"stages": [{"weights": BOTH, "shar": 1}]}, r"'stages.0.shar' is unknown. Did you mean 'stages.0.share'\?"),
+        ({"stages": [{"weights": BOTH, "share": 0}]}, "'stages.0.share' is 0.0; it must be above 0"),
+        ({"stages": [{"weights": {**BOTH, "reading": -1}}]}, "'stages.0.weights.reading' is -1.0; it must be above 0"),
+        ({"stages": [{"weights": {"reading": "x"}}]}, "'stages.0.weights.reading' must be a number, found 'x'"),
+        (
+            {"stages": [{"weights": BOTH}, {"weights": {"qa": 1}}]},
+            "'stages.1.weights.qa' is no task of this recipe; cho",
+        ),
+        ({"stages": [{"weights": {"reading": 1}}]}, "'stages' has no stage that trains task 'retrieval'"),
         ({"heads": "mean"}, "'heads' must be a mapping, found 'mean'"),
         ({"schedule": "sometimes"}, "'schedule' is 'sometimes'; choose from joint, alternating"),
         ({"steps": 0}, "'steps' is 0 or missing; it must be at least 1, unless 'epochs' is given"),
@@ -86,7 +146,7 @@ def test_released_recipes_are_valid(path):
         ({"warmup_steps": 0.1}, "'warmup_steps' must be of type int, found 0.1"),
         (
             {"tasks": {"reading": {"max_length": 64, "stride": 20}}},
-            r"Task 'reading' has 'stride' 20; it must be at least 0 and below 12",
+            r"'tasks.reading.stride' is 20; it must be at least 0 and below 12",
         ),
         ({"steps": True}, "'steps' must be of type int, found True"),
         ({"steps": "many"}, "'steps' must be of type int, found 'many'"),

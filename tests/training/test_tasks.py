@@ -11,12 +11,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import Passage, Question
 from training.errors import DataError
 from training.tasks import TASKS, ReadingTask, RetrievalTask
-from training.tasks.reading import clip_to_tokens, occurrences
+from training.tasks.pairs import clip_to_tokens, occurrences
+from training.trainer import set_dropout
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
+#: By task, options for small batches of which a tiny model learns fast.
+SMALL = {
+    "reading": {**WINDOWED, "negative_rate": 0.0},
+    "retrieval": {"max_passage_length": 32, "anchor_weight": 0.5},
+    "masked_lm": {"max_length": 16, "mask_rate": 0.3},
+    "inverse_cloze": {"max_passage_length": 32},
+    "recurring_spans": {**WINDOWED, "negative_rate": 0.0},
+}
 
 
 def flatten(features, prefix=""):
@@ -38,6 +48,17 @@ def seen(tokenizer, text):
     return text_of(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+@pytest.fixture
+def model(tiny_model):
+    """The tiny model with a head for every task, without dropout."""
+    torch.manual_seed(2)
+    heads = {**tiny_model.config.heads, "masked_lm": {}}
+    made = ROMModel(ROMConfig(encoder=copy.deepcopy(tiny_model.config.encoder), heads=heads)).train()
+    made.encoder.load_state_dict(tiny_model.encoder.state_dict())
+    set_dropout(made, 0.0)
+    return made
+
+
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
 class TestBatches:
     def test_are_a_function_of_seed_and_number(self, make_task, kind):
@@ -53,32 +74,27 @@ class TestBatches:
 
     def test_show_every_question_once_per_epoch_in_new_order(self, make_task, kind, monkeypatch):
         task, seen = make_task(kind, batch_size=4), []
-        monkeypatch.setattr(task, "collate", lambda questions, rng: seen.append([q.id for q in questions]))
+        monkeypatch.setattr(task, "collate", lambda items, rng: seen.append([item.id for item in items]))
         for number in range(6):
             task.batch(number)
         epochs = [list(chain(*seen[:3])), list(chain(*seen[3:]))]
-        assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(q.id for q in task.questions)
+        assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(item.id for item in task.items)
         assert epochs[0] != epochs[1]
 
     def test_draw_anew_in_each_epoch(self, make_task, kind, monkeypatch):
         task, draws = make_task(kind, batch_size=4), []
-        monkeypatch.setattr(task, "collate", lambda questions, rng: draws.append(float(rng.random())))
+        monkeypatch.setattr(task, "collate", lambda items, rng: draws.append(float(rng.random())))
         for number in range(6):
             task.batch(number)
         assert len(set(draws)) == 6
 
-    def test_training_on_them_lowers_the_loss(self, make_task, tiny_model, tmp_path, kind):
-        torch.manual_seed(2)
-        small = {"max_passage_length": 32, "anchor_weight": 0.5}
-        options = {**WINDOWED, "negative_rate": 0.0} if kind is ReadingTask else small
-        task, model = make_task(kind, batch_size=11, **options), copy.deepcopy(tiny_model).train()
+    def test_training_on_them_lowers_the_loss(self, make_task, model, tmp_path, kind):
+        name = next(name for name, task in TASKS.items() if task is kind)
+        task = make_task(kind, batch_size=11, **SMALL[name])
         task.prepare(model, tmp_path)
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
         losses = []
-        for step in range(8):
+        for step in range(30):
             loss, _ = task.loss(model, task.batch(step))
             optimizer.zero_grad()
             loss.backward()
@@ -91,7 +107,7 @@ class TestReadingTask:
     @pytest.mark.parametrize("options", [{}, WINDOWED], ids=["whole", "windows"])
     def test_targets_are_the_answer(self, make_task, tiny_tokenizer, options):
         task = make_task(ReadingTask, negative_rate=0.0, **options)
-        for question in task.questions:
+        for question in task.items:
             features = task.collate([question], np.random.default_rng(0))
             ids, (starts, ends) = features["inputs"]["input_ids"][0], features["targets"][:, 0]
             assert features["relevant"].tolist() == [1.0]
@@ -113,12 +129,12 @@ class TestReadingTask:
 
     def test_every_occurrence_is_a_target(self, make_task):
         task = make_task(ReadingTask, negative_rate=0.0)
-        features = task.collate(task.questions[:1], np.random.default_rng(0))  # 1858, twice in its passage
+        features = task.collate(task.items[:1], np.random.default_rng(0))  # 1858, twice in its passage
         assert features["targets"].sum(-1).tolist() == [[2], [2]]
 
     def test_long_passages_give_the_window_with_the_answer(self, make_task, tiny_tokenizer):
         task = make_task(ReadingTask, negative_rate=0.0, **WINDOWED)
-        question = next(q for q in task.questions if q.passage_id == "p5")
+        question = next(q for q in task.items if q.passage_id == "p5")
         features = task.collate([question], np.random.default_rng(0))
         assert features["inputs"]["input_ids"].shape[1] <= 48
         assert seen(tiny_tokenizer, "lighthouse of Pharos") in text_of(
@@ -128,7 +144,7 @@ class TestReadingTask:
     def test_negatives_hold_no_answer_and_point_at_the_null_position(self, make_task, tiny_tokenizer):
         task = make_task(ReadingTask, negative_rate=1.0, max_length=512)
         for seed in range(5):
-            for question in task.questions:
+            for question in task.items:
                 features = task.collate([question], np.random.default_rng(seed))
                 text = text_of(tiny_tokenizer, features["inputs"]["input_ids"][0])
                 if task.passages[question.passage_id].title == "":  # an article of one passage has no negatives
@@ -146,14 +162,14 @@ class TestReadingTask:
 
     def test_share_of_negatives(self, make_task):
         task = make_task(ReadingTask, negative_rate=0.3)
-        questions = [q for q in task.questions if q.passage_id != "p6"] * 60
+        questions = [q for q in task.items if q.passage_id != "p6"] * 60
         rng = np.random.default_rng(3)
         golds = [task._passage_text(q, rng) == task.passages[q.passage_id].text for q in questions]
         assert 1 - sum(golds) / len(golds) == pytest.approx(0.3, abs=0.06)
 
     def test_answers_are_allowed_in_the_passage_and_at_the_null_position(self, make_task, tiny_tokenizer):
         task = make_task(ReadingTask, **WINDOWED)
-        features = task.collate(task.questions, np.random.default_rng(0))
+        features = task.collate(task.items, np.random.default_rng(0))
         inputs = features["inputs"]
         expected = (inputs["token_type_ids"] == 1) & (inputs["input_ids"] != tiny_tokenizer.sep_token_id)
         expected &= inputs["attention_mask"] == 1
@@ -168,11 +184,11 @@ class TestReadingTask:
 
     def test_loss_equals_its_definition(self, make_task, tiny_model):
         task = make_task(ReadingTask, relevance_weight=0.7)
-        features = task.collate(task.questions, np.random.default_rng(0))
+        features = task.collate(task.items, np.random.default_rng(0))
         with torch.no_grad():
             outputs = tiny_model(**features["inputs"], head="reading")
             loss, metrics = task.loss(tiny_model, features)
-        span, relevance, rows = 0.0, 0.0, len(task.questions)
+        span, relevance, rows = 0.0, 0.0, len(task.items)
         for side, name in enumerate(("start_logits", "end_logits")):
             for row in range(rows):
                 weights = [math.exp(x) for x in outputs[name][row].tolist()]
@@ -204,28 +220,26 @@ def test_occurrences_are_whole_words(answers, text, expected):
 class TestRetrievalTask:
     def test_gold_rows_are_the_questions_passages(self, make_task):
         task = make_task(RetrievalTask)
-        features = task.collate(task.questions, np.random.default_rng(0))
+        features = task.collate(task.items, np.random.default_rng(0))
         ids = list(task.passages)
-        assert [ids[row] for row in features["gold"]] == [q.passage_id for q in task.questions]
+        assert [ids[row] for row in features["gold"]] == [q.passage_id for q in task.items]
         assert [ids[row] for row in features["rows"]] == ["p0", "p1", "p2", "p3", "p4", "p5", "p6"]
         assert len(features["passages"]["input_ids"]) == len(features["rows"])
-        few = task.collate([task.questions[8], task.questions[0], task.questions[1]], np.random.default_rng(0))
+        few = task.collate([task.items[8], task.items[0], task.items[1]], np.random.default_rng(0))
         assert [ids[row] for row in few["rows"]] == ["p0", "p4"]
 
     def test_other_passages_of_the_article_with_the_answer_are_ignored(self, make_task):
         task = make_task(RetrievalTask)
-        ignored = task.collate(task.questions, np.random.default_rng(0))["ignored"]
+        ignored = task.collate(task.items, np.random.default_rng(0))["ignored"]
         ids = list(task.passages)
-        by_question = {
-            q.id: [ids[i] for i in row.nonzero()[:, 0]] for q, row in zip(task.questions, ignored, strict=True)
-        }
+        by_question = {q.id: [ids[i] for i in row.nonzero()[:, 0]] for q, row in zip(task.items, ignored, strict=True)}
         assert by_question.pop("q2") == ["p0"]  # Lake Victoria stands in p0, too
         assert not any(by_question.values())
 
     def test_titles_stand_before_a_fixed_share_of_passages(self, make_task, tiny_tokenizer):
         for rate, titled in ((0.0, 0), (1.0, 6)):
             task = make_task(RetrievalTask, title_rate=rate)
-            ids = task.collate(task.questions, np.random.default_rng(0))["passages"]["input_ids"]
+            ids = task.collate(task.items, np.random.default_rng(0))["passages"]["input_ids"]
             assert (
                 sum(text_of(tiny_tokenizer, row).startswith(("[CLS]nile[SEP]", "[CLS]moon[SEP]")) for row in ids)
                 == titled
@@ -236,7 +250,7 @@ class TestRetrievalTask:
         folder.mkdir()
         task.prepare(tiny_model, folder)
         bank = load_file(folder / "passage_bank.safetensors")["embeddings"]
-        inputs = task.collate(task.questions, np.random.default_rng(0))["passages"]
+        inputs = task.collate(task.items, np.random.default_rng(0))["passages"]
         with torch.no_grad():
             expected = tiny_model(**inputs, head="retrieval")["embedding"]
         torch.testing.assert_close(bank, expected, atol=0.05, rtol=0)  # the bank is made in bfloat16
@@ -274,7 +288,7 @@ class TestRetrievalTask:
         with torch.no_grad():
             for parameter in moved.encoder.encoder.parameters():
                 parameter.mul_(1.1)
-        questions = [task.questions[i] for i in (2, 0, 7, 3)]
+        questions = [task.items[i] for i in (2, 0, 7, 3)]
         features = task.collate(questions, np.random.default_rng(0))
         with torch.no_grad():
             queries = moved(**features["queries"], head="retrieval")["embedding"].numpy().astype(float)
@@ -336,7 +350,7 @@ class TestSeveralPassagesOfAQuestion:
         task = self.task(tiny_tokenizer)
         names, drawn = list(task.passages), set()
         for seed in range(20):
-            features = task.collate(task.questions, np.random.default_rng(seed))
+            features = task.collate(task.items, np.random.default_rng(seed))
             gold = names[features["gold"]]
             drawn.add(gold)
             assert [names[row] for row in features["rows"]] == [gold]
@@ -348,7 +362,7 @@ class TestSeveralPassagesOfAQuestion:
     def test_hard_negatives_count_against_the_question(self, tiny_tokenizer, tiny_model, tmp_path):
         task = self.task(tiny_tokenizer, temperature=0.2)
         task.prepare(tiny_model, tmp_path)
-        features = task.collate(task.questions, np.random.default_rng(0))
+        features = task.collate(task.items, np.random.default_rng(0))
         with torch.no_grad():
             query = tiny_model(**features["queries"], head="retrieval")["embedding"][0]
             _, metrics = task.loss(tiny_model, features)
@@ -359,7 +373,7 @@ class TestSeveralPassagesOfAQuestion:
 
     def test_reading_takes_its_negatives_from_them(self, tiny_tokenizer):
         task = self.task(tiny_tokenizer, ReadingTask, negative_rate=1.0)
-        texts = {task._passage_text(task.questions[0], np.random.default_rng(seed)) for seed in range(10)}
+        texts = {task._passage_text(task.items[0], np.random.default_rng(seed)) for seed in range(10)}
         assert texts == {"The lake has no name there."}
 
 
