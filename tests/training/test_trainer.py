@@ -350,7 +350,11 @@ class TestMistakes:
 
     def test_unknown_head(self, bert_folder, make_recipe, data_root, tmp_path):
         with pytest.raises(CheckpointError, match="Unknown head 'summary'"):
-            train(make_recipe(bert_folder, heads={"reading": {}, "retrieval": {}, "summary": {}}), data_root, tmp_path / "run")
+            train(
+                make_recipe(bert_folder, heads={"reading": {}, "retrieval": {}, "summary": {}}),
+                data_root,
+                tmp_path / "run",
+            )
 
     def test_missing_data(self, bert_folder, make_recipe, data_root, tmp_path):
         with pytest.raises(DataError, match=r"no passages\.jsonl\.gz or passages\.jsonl there"):
