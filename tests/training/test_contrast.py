@@ -167,28 +167,29 @@ class TestChunks:
             torch.testing.assert_close(embed(tiny_model, tokens, 3), embed(tiny_model, tokens), atol=1e-5, rtol=1e-5)
 
 
+PASSAGES = {
+    "gold": ("Nile", "Speke named the lake."),
+    "other": ("Nile", "The lake was named by Speke in 1858."),
+    "hard": ("Moon", "The lake has no name there."),
+    "false": ("Sea", "It was Speke who named the lake."),
+    "moon": ("Moon", "Galileo drew the mountains, as Speke did."),
+    "far": ("Sea", "Ships carry grain."),
+}
+QUESTIONS = [
+    Question("q0", "Who named the lake?", ("Speke",), "gold", (), False, ("other",), ("hard", "false")),
+    Question("q1", "Who drew the mountains?", ("Galileo",), "moon"),
+    Question("q2", "What do ships carry?", ("grain",), "far", (), False, (), ("hard",)),
+    Question("q3", "Who drew them first?", (), "moon"),
+]
+
+
 class TestInTheBatch:
     """Questions of a small collection, contrasted with what the batch draws for them."""
 
-    PASSAGES = {
-        "gold": ("Nile", "Speke named the lake."),
-        "other": ("Nile", "The lake was named by Speke in 1858."),
-        "hard": ("Moon", "The lake has no name there."),
-        "false": ("Sea", "It was Speke who named the lake."),
-        "moon": ("Moon", "Galileo drew the mountains, as Speke did."),
-        "far": ("Sea", "Ships carry grain."),
-    }
-    QUESTIONS = [
-        Question("q0", "Who named the lake?", ("Speke",), "gold", (), False, ("other",), ("hard", "false")),
-        Question("q1", "Who drew the mountains?", ("Galileo",), "moon"),
-        Question("q2", "What do ships carry?", ("grain",), "far", (), False, (), ("hard",)),
-        Question("q3", "Who drew them first?", (), "moon"),
-    ]
-
     def task(self, tokenizer, **changes):
-        passages = {name: Passage(name, title, text) for name, (title, text) in self.PASSAGES.items()}
+        passages = {name: Passage(name, title, text) for name, (title, text) in PASSAGES.items()}
         options = RetrievalTask.Options(contrast="batch", anchor_weight=0.0, temperature=0.2, **changes)
-        return RetrievalTask(options, self.QUESTIONS, passages, tokenizer, 1)
+        return RetrievalTask(options, QUESTIONS, passages, tokenizer, 1)
 
     def names(self, task, features):
         """By pair its question and gold passage, and what is ignored for it."""
@@ -231,12 +232,12 @@ class TestInTheBatch:
             loss, metrics = task.loss(tiny_model, features)
             queries, passages = (
                 tiny_model(**tokenize(tiny_tokenizer, texts, 64), head="retrieval")["embedding"].numpy().astype(float)
-                for texts in ([q.text for q in task.items], [text for _, text in self.PASSAGES.values()])
+                for texts in ([q.text for q in task.items], [text for _, text in PASSAGES.values()])
             )
-        names, pairs = self.names(task, features)
+        _, pairs = self.names(task, features)
         expected, hits = [], []
         for question, gold, ignored in pairs:
-            scores = dict(zip(self.PASSAGES, np.exp(queries[question] @ passages.T / 0.2), strict=True))
+            scores = dict(zip(PASSAGES, np.exp(queries[question] @ passages.T / 0.2), strict=True))
             candidates = {name: score for name, score in scores.items() if name not in ignored}
             expected.append(-math.log(scores[gold] / sum(candidates.values())))
             hits.append(max(candidates, key=candidates.get) == gold)

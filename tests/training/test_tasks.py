@@ -15,7 +15,8 @@ from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import Passage, Question
 from training.errors import DataError
 from training.tasks import TASKS, ReadingTask, RetrievalTask
-from training.tasks.pairs import clip_to_tokens, occurrences
+from training.tasks.pairs import clip_to_tokens
+from training.tasks.texts import occurrences
 from training.trainer import set_dropout
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
