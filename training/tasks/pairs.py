@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch.nn import functional
 from rom_haystack.inference.tokenization import clip
 from training.errors import require
 from training.tasks.base import Features, TaskOptions
+from training.tasks.texts import occurrences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -151,16 +151,6 @@ def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) ->
     """Cut a text after at most `limit` tokens, never inside a character."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return clip(text, encoded["offset_mapping"], limit)
-
-
-def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:
-    """Find every place where an answer stands as whole words: character offsets `(start, end)`."""
-    return [
-        (match.start(), match.end())
-        for answer in answers
-        if answer in text  # far faster than the search for whole words
-        for match in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
-    ]
 
 
 def _token_spans(encoded: Any, window: int, characters: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from training.tasks.base import Features, PassageTask, by_title, require_mask_token
-from training.tasks.pairs import PairOptions, occurrences, pair_features, pair_loss, text_without
-from training.tasks.texts import RecurringSpan, recurring_spans, without
+from training.tasks.pairs import PairOptions, pair_features, pair_loss, text_without
+from training.tasks.texts import RecurringSpan, occurrences, recurring_spans, without
 
 if TYPE_CHECKING:
     from rom_haystack.modeling import ROMModel
@@ -46,7 +46,7 @@ class RecurringSpansTask(PassageTask):
     @classmethod
     def trains_on(cls, passage: Passage) -> bool:
         """Take passages with a recurring span."""
-        return next(recurring_spans(passage.text), None) is not None
+        return any(recurring_spans(passage.text))
 
     def collate(self, items: Sequence[Passage], rng: np.random.Generator) -> Features:
         """Draw a recurring span of each passage, ask for it, and mark where it stands."""

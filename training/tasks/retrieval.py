@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from training.errors import DataError, require
 from training.tasks.base import Features, QuestionTask, by_title
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
-from training.tasks.pairs import occurrences
+from training.tasks.texts import WordIndex, occurrences
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,8 @@ class RetrievalTask(QuestionTask):
         columns = range(len(self._order)) if self._in_bank else rows
         place = {row: column for column, row in enumerate(columns)}
         ignored = torch.zeros(len(pairs), len(columns), dtype=torch.bool)
-        neutral = [self._neutral(question, rows) for question in items]
+        live = None if self._in_bank else WordIndex({row: self._order[row].text for row in rows})
+        neutral = [self._neutral(question, live) for question in items]
         for pair, (index, gold) in enumerate(pairs):
             ignored[pair, [place[row] for row in neutral[index] if row in place and row != gold]] = True
         return {
@@ -162,14 +163,17 @@ class RetrievalTask(QuestionTask):
     def _draw(self, ids: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
         return [self._row[ids[i]] for i in rng.permutation(len(ids))[:count]]
 
-    def _neutral(self, question: Question, live: Iterable[int]) -> set[int]:
-        """Return the rows of passages that answer a question, as far as one looks."""
+    def _neutral(self, question: Question, live: WordIndex | None) -> set[int]:
+        """Return the rows of passages that answer a question: its positives, and what holds an answer.
+
+        That is looked for in the batch's passages, or without them in the question's articles and hard negatives.
+        """
         positives = {self._row[passage_id] for passage_id in question.positive_ids}
-        suspects = set(live)
-        if self._in_bank:
-            named = {self._row[passage_id] for passage_id in question.hard_negative_ids}
-            articles = {self._order[row].title for row in positives}
-            suspects = named.union(self._row[passage_id] for title in articles for passage_id in self._article[title])
+        if live is not None:
+            return positives | live.holders(question.answers)
+        suspects = {self._row[passage_id] for passage_id in question.hard_negative_ids}
+        for title in {self._order[row].title for row in positives}:
+            suspects.update(self._row[passage_id] for passage_id in self._article[title])
         return positives | {row for row in suspects if occurrences(question.answers, self._order[row].text)}
 
     def _passage_tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
