@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
@@ -26,7 +26,7 @@ class Recipe:
         encoder: Folder or hub id of the pretrained encoder to start from, or folder or bundled name of a ROM checkpoint
             to continue with, heads and all. DPR and question answering models must be converted first (`rom convert`).
         data: Folder (JSON lines, text files) or file (SQuAD's or DPR's JSON, text) of the training data, below the
-            `--data` option. A task's own `data` goes first.
+            `--data` option, or a list of them. A task's own `data` goes first.
         tasks: Options of each task by task name; see `training.tasks`.
         steps: Number of optimizer steps.
         epochs: Instead of `steps`, how often the questions or passages of every task are passed at least, a batch per
@@ -53,7 +53,7 @@ class Recipe:
 
     name: str
     encoder: str
-    data: str
+    data: str | list[str]
     tasks: dict[str, Any]
     steps: int = 0
     epochs: int | None = None
@@ -77,6 +77,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise RecipeError("Recipe key 'tasks' is empty; name at least one task.")
+        if not self.data:
+            raise RecipeError("Recipe key 'data' is empty; name a folder or file below --data.")
         if self.schedule not in SCHEDULES:
             raise RecipeError(f"Recipe key 'schedule' is '{self.schedule}'; choose from {', '.join(SCHEDULES)}.")
         if self.epochs is not None and self.steps:
@@ -178,10 +180,15 @@ def checked(kind: type[Options], values: dict[str, Any], prefix: str = "") -> Op
 
 
 def _typed(value: Any, hint: Any, key: str) -> Any:
-    if get_origin(hint) is UnionType:  # of one type and None
-        return None if value is None else _typed(value, get_args(hint)[0], key)
-    if get_origin(hint) is list and not isinstance(value, list):
-        raise RecipeError(f"Recipe key '{key}' must be a list, found {value!r}.")
+    if get_origin(hint) is UnionType:
+        kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+        if value is None and NoneType in get_args(hint):
+            return None
+        return _typed(value, next((k for k in kinds if isinstance(value, get_origin(k) or k)), kinds[0]), key)
+    if get_origin(hint) is list:
+        if not isinstance(value, list):
+            raise RecipeError(f"Recipe key '{key}' must be a list, found {value!r}.")
+        return [_typed(item, get_args(hint)[0], f"{key}.{i}") for i, item in enumerate(value)]
     if get_origin(hint) is dict:
         if not isinstance(value, dict):
             raise RecipeError(f"Recipe key '{key}' must be a mapping, found {value!r}.")

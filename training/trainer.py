@@ -40,7 +40,7 @@ from rom_haystack.modeling.config import DEFAULT_HEADS
 from rom_haystack.modeling.conversion.sources import recognise
 from rom_haystack.modeling.places import MODEL_TYPE
 from training.data.dataset import DataSet
-from training.data.formats import read_data
+from training.data.formats import read_together
 from training.errors import DataError, RecipeError
 from training.recipe import Recipe
 from training.schedules import SCHEDULES, Plan, shares
@@ -316,18 +316,20 @@ def build_tasks(recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase) 
     Raises:
         DataError: The data can't be read, or holds nothing that a task can be trained on.
     """
-    sources: dict[Path, DataSet] = {}
+    read: dict[str, DataSet] = {}
     tasks = {}
     for name, options in recipe.task_options.items():
-        path = root / (options.data or recipe.data)
-        if path not in sources:
-            sources[path] = read_data(path)
-            for description, count in (+sources[path].left_out).items():
-                logger.info("%s: left out %d x %s", path, count, description)
-        data, kind = sources[path], TASKS[name]
+        sources = options.data or recipe.data
+        paths = [root / source for source in ([sources] if isinstance(sources, str) else sources)]
+        where = ", ".join(map(str, paths))
+        if where not in read:
+            read[where] = read_together(paths)
+            for description, count in (+read[where].left_out).items():
+                logger.info("%s: left out %d x %s", where, count, description)
+        data, kind = read[where], TASKS[name]
         items = kind.items_of(data)
         if not items:
-            raise DataError(f"{path}: {kind.nothing_found}, so task '{name}' has nothing to train on.")
+            raise DataError(f"{where}: {kind.nothing_found}, so task '{name}' has nothing to train on.")
         tasks[name] = kind(options, items, data.passages, tokenizer, recipe.seed)
     return tasks
 

@@ -78,6 +78,16 @@ def test_released_recipes_are_valid(path):
     assert load_recipe(path).name == path.stem
 
 
+def test_released_recipes_of_one_model_differ_by_a_word():
+    texts = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in RECIPES}
+    lines = [texts[f"rom-minilm-l6-{schedule}"] for schedule in ("sequential", "annealed")]
+    differing = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert differing == [
+        ("name: rom-minilm-l6-sequential", "name: rom-minilm-l6-annealed"),
+        ("schedule: sequential", "schedule: annealed"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -97,6 +107,13 @@ def test_released_recipes_are_valid(path):
         ({"tasks": {"reading": {"batch_size": 2.5}}}, "'tasks.reading.batch_size' must be of type int, found 2.5"),
         ({"tasks": {"reading": {"sampling_rate": 0}}}, "'tasks.reading.sampling_rate' is 0.0; it must be above 0"),
         ({"tasks": {"reading": {"negative_rate": 2}}}, "'tasks.reading.negative_rate' is 2.0; it must be from 0 to 1"),
+        ({"data": []}, "'data' is empty; name a folder or file below --data"),
+        ({"data": 5}, "'data' must be of type str, found 5"),
+        ({"data": ["a", 5]}, "'data.1' must be of type str, found 5"),
+        (
+            {"tasks": {"reading": {"data": []}}},
+            r"'tasks.reading.data' is \[\]; it must be a folder or file below --data",
+        ),
         ({"tasks": {"reading": {"data": 3}}}, "'tasks.reading.data' must be of type str, found 3"),
         (
             {"tasks": {"retrieval": {"contrast": "all"}}},

@@ -377,13 +377,14 @@ class TestMistakes:
 
 class TestDataOfTasks:
     def test_each_task_may_have_its_own(self, make_recipe, data_root, tiny_tokenizer, monkeypatch):
-        read, paths = trainer_module.read_data, []
-        monkeypatch.setattr(trainer_module, "read_data", lambda path: (paths.append(path), read(path))[1])
+        read, paths = trainer_module.read_together, []
+        monkeypatch.setattr(trainer_module, "read_together", lambda found: (paths.append(found), read(found))[1])
         tasks = {
             "reading": {"data": "mini"},
             "retrieval": {},
             "masked_lm": {"data": "texts"},
             "inverse_cloze": {"data": "texts"},
+            "recurring_spans": {"data": ["texts", "mini"]},
         }
         built = build_tasks(make_recipe("encoder", tasks=tasks), data_root, tiny_tokenizer)
         assert {name: len(task.items) for name, task in built.items()} == {
@@ -391,9 +392,22 @@ class TestDataOfTasks:
             "retrieval": 11,
             "masked_lm": 11,
             "inverse_cloze": 11,
+            "recurring_spans": 12,
         }
         assert built["masked_lm"].passages.keys() != built["retrieval"].passages.keys()
-        assert paths == [data_root / "mini", data_root / "texts"]  # each is read once
+        mini, texts = data_root / "mini", data_root / "texts"
+        assert paths == [[mini], [texts], [texts, mini]]  # each is read once
+
+    def test_sets_are_used_together(self, make_recipe, data_root, tiny_tokenizer):
+        other = data_root / "other"
+        shutil.copytree(data_root / "mini", other)
+        recipe = make_recipe("encoder", data=["mini", "other"])
+        built = build_tasks(recipe, data_root, tiny_tokenizer)
+        assert [(len(task.items), len(task.passages)) for task in built.values()] == [(24, 7), (22, 7)]
+        path = other / "passages.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace("crocodiles", "hippos"), encoding="utf-8")
+        with pytest.raises(DataError, match=f"{other}: passage 'p2' has another text than in the sets before it"):
+            build_tasks(recipe, data_root, tiny_tokenizer)
 
     @pytest.mark.parametrize(
         ("task", "text", "message"),

@@ -39,16 +39,18 @@ class TaskOptions:
         sampling_rate: How often the task is drawn where a step trains one task (`alternating`), relative to the other
             tasks; its loss then has its `weight`. None to draw it by its weight, and take its loss as it is.
         batch_size: Questions, or passages, per batch.
-        data: Folder or file that the task learns from, below the `--data` option; None for the recipe's `data`.
+        data: Folder or file that the task learns from, below the `--data` option, or a list of them; None for the
+            recipe's `data`.
     """
 
     weight: float = 1.0
     sampling_rate: float | None = None
     batch_size: int = 32
-    data: str | None = None
+    data: str | list[str] | None = None
 
     def __post_init__(self) -> None:
         require(self, "batch_size", self.batch_size >= 1, "at least 1")
+        require(self, "data", self.data is None or bool(self.data), "a folder or file below --data")
         require(self, "weight", self.weight > 0, "above 0")
         require(self, "sampling_rate", self.sampling_rate is None or self.sampling_rate > 0, "above 0")
 
