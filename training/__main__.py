@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,9 @@ from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.modeling import CheckpointError, resolve_checkpoint
 from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, write_calibration
 from training.calibration import calibrate as run_calibration
+from training.curves import write_curves
 from training.data.formats import Format, read_data, write_data
-from training.errors import DataError, RecipeError
+from training.errors import DataError, RecipeError, RunError
 from training.evaluation import evaluate as run_evaluation
 from training.evaluation import markdown_table
 from training.negatives import with_keyword_negatives
@@ -39,7 +41,7 @@ EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use
 def _mistakes_explained() -> Iterator[None]:
     try:
         yield
-    except (RecipeError, DataError, CheckpointError, ImportError) as error:
+    except (RecipeError, DataError, RunError, CheckpointError, ImportError) as error:
         console.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
@@ -56,7 +58,16 @@ def train(
     """Train a model by a recipe and write it to OUTPUT/model."""
     with _mistakes_explained():
         folder = run_training(load_recipe(recipe, encoder=encoder, steps=steps), data, output, stop_after=stop_after)
-    console.print(f"Model written to {folder}" if folder else f"Stopped after step {stop_after}.", markup=False)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        console.print(f"Model written to {folder}" if folder else f"Stopped after step {stop_after}.", markup=False)
+
+
+@app.command()
+def curves(run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")]) -> None:
+    """Draw a run's learning curves into its folder: curves.html, and curves.png where matplotlib is installed."""
+    with _mistakes_explained():
+        files = write_curves(run)
+    console.print(f"Curves written to {' and '.join(map(str, files))}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.evaluation import BM25Ranker, DenseRanker, Figure, Ranker
+from training.files import replace_file
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule
 
 #: By setting, how often its best answer must be the one of exact reading.
@@ -209,9 +210,7 @@ def checks_table(calibration: Mapping[str, Any]) -> str:
 
 def write_calibration(calibration: Mapping[str, Any], path: Path) -> None:
     """Write `calibration.json`, replacing what is there at once."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, json.dumps(calibration, indent=2) + "\n")
 
 
 def first_half(titles: Sequence[str], rng: np.random.Generator) -> NDArray[np.bool_]:

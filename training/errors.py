@@ -7,3 +7,7 @@ class RecipeError(ValueError):
 
 class DataError(ValueError):
     """A data file can't be used; the message names the file, the line and the field."""
+
+
+class RunError(RuntimeError):
+    """A run can't go on; the message says why and what to try."""

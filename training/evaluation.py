@@ -52,11 +52,13 @@ class DenseRanker:
 
     def __init__(self, encoder: ROMEncoder, texts: Sequence[str], *, progress: bool = True) -> None:
         self.encoder = encoder
-        self.embeddings = encoder.encode_passages(texts, progress=progress)
+        length = min(256, encoder.max_length)
+        self.embeddings = encoder.encode_passages(texts, max_length=length, progress=progress)
 
     def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
         """Rank by inner product of the embeddings."""
-        scores = self.encoder.encode_queries(queries) @ self.embeddings.T
+        length = min(64, self.encoder.max_length)
+        scores = self.encoder.encode_queries(queries, max_length=length) @ self.embeddings.T
         best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         return np.take_along_axis(best, order, axis=1).astype(np.int64)
@@ -171,11 +173,12 @@ def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ra
 
 
 def best_answer_per_question(
-    encoder: ROMEncoder, read: Sequence[tuple[Question, Sequence[str]]]
+    encoder: ROMEncoder,
+    read: Sequence[tuple[Question, Sequence[str]]],
+    options: ReadingOptions = ReadingOptions(answers_per_seq=1),  # noqa: B008 (it can't be changed)
 ) -> list[Answer | None]:
     """Read each question's passages and take the best answer, never "no answer"; None where there is no text."""
     pairs = [(question.text, text) for question, texts in read for text in texts]
-    options = ReadingOptions(answers_per_seq=1)
     found = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
     answers = ([answer for _ in texts for answer in next(found)] for _, texts in read)
     return [max(candidates, key=lambda answer: answer.logit, default=None) for candidates in answers]

@@ -80,9 +80,12 @@ class Task(ABC):
 
     def batch(self, number: int) -> Features:
         """Return the features of batch `number` (0, 1, …, across epochs)."""
-        epoch, position = divmod(number, self.batches_per_epoch)
         rng = np.random.default_rng((self.seed, 1, number))
-        return self.collate([self.questions[i] for i in self._epoch_batches(epoch)[position]], rng)
+        return self.collate(self._questions_of(number), rng)
+
+    def ids(self, number: int) -> list[str]:
+        """Return the ids of what batch `number` is made of."""
+        return [question.id for question in self._questions_of(number)]
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:
@@ -102,6 +105,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
         """Return the batch's loss (a scalar) and metrics to log."""
+
+    def _questions_of(self, number: int) -> list[Question]:
+        epoch, position = divmod(number, self.batches_per_epoch)
+        return [self.questions[i] for i in self._epoch_batches(epoch)[position]]
 
     def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng((self.seed, 0, epoch))
