@@ -59,6 +59,7 @@ def publish(output: Path, step: int, best: int | None) -> None:
         best: Step of the checkpoint to keep for its model, if any.
     """
     replace_folder(checkpoint_at(partial_checkpoints(output), step), checkpoint_at(output, step))
+    partial_checkpoints(output).rmdir()
     steps = list(whole_checkpoints(output))
     for old in steps[:-KEPT]:
         if old != best:

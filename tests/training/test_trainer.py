@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 
@@ -51,12 +50,6 @@ def dropping(config):
         if "dropout" in name and isinstance(value, int | float) and "classifier" not in name:
             setattr(config, name, 0.5)
     return config
-
-
-@pytest.fixture
-def bert_folder(tmp_path, tiny_model, tiny_tokenizer):
-    """Folder of a plain tiny BERT with its tokenizer."""
-    return saved(copy.deepcopy(tiny_model.encoder), tiny_tokenizer, tmp_path / "bert")
 
 
 def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recipe, data_root, tmp_path):
