@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
+from transformers.utils.logging import disable_progress_bar
 
 from rom_haystack.inference import EncoderSpec
 from rom_haystack.inference.stopping import CALIBRATION_FILE
@@ -56,6 +58,8 @@ def train(
     stop_after: Annotated[int | None, typer.Option(help="Stop after this step, to be continued later.")] = None,
 ) -> None:
     """Train a model by a recipe and write it to OUTPUT/model."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # of transformers, which says how weights are loaded and written; a log wants lines
     with _mistakes_explained():
         folder = run_training(load_recipe(recipe, encoder=encoder, steps=steps), data, output, stop_after=stop_after)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,16 @@ class Development:
         self.passages: list[Passage] = [data.passages[name] for name in (*gold, *(others[i] for i in fill))]
         self._gold = [data.passages[question.passage_id].text for question in self.questions]
 
+    def metrics(self, heads: Collection[str]) -> list[str]:
+        """Return the names of what is measured of a model with these heads."""
+        found = [name for name, head in METRICS.items() if head in heads]
+        return [name for name in found if int(name.partition("@")[2] or 0) <= len(self.passages)]
+
     def measure(self, model: ROMModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
         """Measure a model that is being trained, and leave it as it was.
 
         Returns:
-            The `METRICS` of the heads that it has, `PREFIX` before their names.
+            By name, `PREFIX` before it, what `metrics` lists: means from 0 to 1, the higher the better.
         """
         was_training = model.training
         encoder = ROMEncoder.from_model(model.eval(), tokenizer)
@@ -72,7 +77,8 @@ class Development:
         if "retrieval" in model.config.heads:
             scores |= recall_scores(self.questions, self.passages, self._ranking(encoder))
         model.train(was_training)
-        return {PREFIX + name: round(float(scores[name].mean()), 4) for name in METRICS if name in scores}
+        names = self.metrics(model.config.heads)
+        return {PREFIX + name: round(float(scores[name].mean()), 4) for name in names}
 
     def _ranking(self, encoder: ROMEncoder) -> np.ndarray:
         texts: Sequence[str] = [passage.text for passage in self.passages]

@@ -17,7 +17,7 @@ from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, Writ
 from training.checkpoints import checkpoint_at, history_of, last_checkpoint
 from training.curves import write_curves
 from training.data.formats import read_data
-from training.development import Development
+from training.development import PREFIX, Development
 from training.errors import DataError, RecipeError
 from training.files import replace_folder
 from training.limits import METRICS
@@ -79,7 +79,7 @@ def train_model(
         for task in tasks.values():
             task.prepare(model, output)
     checkpoint = last_checkpoint(output)
-    stopping = None if recipe.patience is None else EarlyStopping(f"development/{recipe.metric}", recipe.patience)
+    stopping = None if recipe.patience is None else EarlyStopping(PREFIX + recipe.metric, recipe.patience)
     trainer = ROMTrainer(
         model=model,
         args=arguments,
@@ -131,19 +131,20 @@ def build_development(recipe: Recipe, data: Path, model: ROMModel) -> Developmen
     """Read the recipe's development data; None where it names none.
 
     Raises:
-        RecipeError: Early stopping watches a metric of a head that the model lacks.
+        RecipeError: Early stopping watches a metric that can't be measured of this model or on this data.
         DataError: The data can't be read, or has no question with an answer.
     """
     if recipe.development is None:
         return None
-    head = METRICS[recipe.metric]
-    if recipe.patience is not None and head not in model.config.heads:
-        others = ", ".join(name for name, needed in METRICS.items() if needed in model.config.heads)
+    development = Development(data / recipe.development, limit=recipe.development_questions, seed=recipe.seed)
+    measured = development.metrics(model.config.heads)
+    if recipe.patience is not None and recipe.metric not in measured:
         raise RecipeError(
-            f"Recipe key 'metric' is '{recipe.metric}', which takes a '{head}' head; this model has none. Choose from "
-            f"{others or 'none: leave patience out'}."
+            f"Recipe key 'metric' is '{recipe.metric}', which can't be measured: it takes the head "
+            f"'{METRICS[recipe.metric]}' (this model has: {', '.join(model.config.heads)}) and, for recall@k, as many "
+            f"passages (the sample has {len(development.passages)}). Choose from {', '.join(measured)}."
         )
-    return Development(data / recipe.development, limit=recipe.development_questions, seed=recipe.seed)
+    return development
 
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
