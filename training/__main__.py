@@ -83,6 +83,9 @@ def evaluate(
     end_to_end_limit: Annotated[int, typer.Option(min=1, help="Questions for the end-to-end figures.")] = 1000,
     passages: Annotated[int, typer.Option(min=1, help="Passages read per question end to end.")] = 10,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
+    unanswerable: Annotated[str, typer.Option(help="Set of questions without an answer; left out if not there.")] = (
+        "squad/dev_unanswerable"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
 ) -> None:
@@ -94,6 +97,7 @@ def evaluate(
             model,
             data,
             base=base,
+            unanswerable_in=unanswerable if (data / unanswerable).is_dir() else None,
             limit=limit,
             end_to_end_limit=end_to_end_limit,
             passage_count=passages,
@@ -101,7 +105,10 @@ def evaluate(
             seed=seed,
         )
     Console().print(Markdown(markdown_table(result["systems"])))
-    Console().print(f"Best calibration_factor for these answers: {result['settings']['calibration factor']}")
+    settings = result["settings"]
+    errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
+    Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
+    Console().print(f"Their scores: {errors} with factors fitted on the other half of them")
     if report:
         write_report(result, report)
 

@@ -21,7 +21,7 @@ Series = dict[str, tuple[list[int], list[float]]]
 #: What a log entry holds besides metrics.
 _NO_METRICS = ("step", "epoch", "total_flos")
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 200, 52, 12, 12, 26
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 200, 60, 12, 12, 26
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -134,6 +134,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 def _draw(path: Path, title: str, series: Series) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 (an extra, and slow to import)
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     columns = min(3, max(1, len(series)))
     rows = max(1, -(-len(series) // columns))
@@ -144,6 +145,7 @@ def _draw(path: Path, title: str, series: Series) -> None:
         axes.plot(steps, values, color="#1f5fbf", marker="." if len(steps) == 1 else "")
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     partial = path.with_name(f"{path.name}.partial")
