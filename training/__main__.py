@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 from rom_haystack.inference import EncoderSpec
 from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.modeling import CheckpointError, resolve_checkpoint
-from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, write_calibration
+from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, scores_table, write_calibration
 from training.calibration import calibrate as run_calibration
 from training.curves import write_curves
 from training.data.formats import Format, read_data, write_data
@@ -128,7 +128,7 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Seed of draws and halves.")] = 13,
     output: Annotated[Path | None, typer.Option(help="File to write instead of the checkpoint's own.")] = None,
 ) -> None:
-    """Measure when reading may stop early, and keep it in the checkpoint's calibration.json."""
+    """Measure when reading may stop early and how answers are scored, for the checkpoint's calibration.json."""
     if output and not output.parent.is_dir():
         raise typer.BadParameter(f"{output.parent} is no folder.", param_hint="--output")
     try:
@@ -150,6 +150,7 @@ def calibrate(
         file = output or resolve_checkpoint(model) / CALIBRATION_FILE
         write_calibration(result, file)
     Console().print(Markdown(checks_table(result)))
+    Console().print(Markdown(scores_table(result)))
     console.print(f"Calibration written to {file}", markup=False)
 
 

@@ -75,8 +75,8 @@ def squad2(judged: Judged) -> dict[str, Callable[[Judged], float | None]]:
     if judged.answerable.all() or not judged.answerable.any():
         return {}
     return {
-        "SQuAD 2.0 EM": lambda some: _withheld(some, some.em),
-        "SQuAD 2.0 F1": lambda some: _withheld(some, some.f1),
+        "SQuAD 2.0 EM": lambda some: _withheld(some, some.em, 0.0),
+        "SQuAD 2.0 F1": lambda some: squad2_f1(some, 0.0),
         "SQuAD 2.0 best EM": lambda some: best_threshold(*_told_by(some, some.em)).value,
         "SQuAD 2.0 best F1": lambda some: best_threshold(*_told_by(some, some.f1)).value,
         "no-answer AUROC, adversarial": auroc,
@@ -86,6 +86,11 @@ def squad2(judged: Judged) -> dict[str, Callable[[Judged], float | None]]:
 def auroc(judged: Judged) -> float | None:
     """Return the chance that a question without an answer has the lower log-odds of two; None without both kinds."""
     return roc_auc(judged.answerable.tolist(), (-judged.logits).tolist())
+
+
+def squad2_f1(judged: Judged, threshold: float) -> float:
+    """Return SQuAD 2.0's F1 where answers are given from some log-odds (`threshold`) on."""
+    return _withheld(judged, judged.f1, threshold)
 
 
 def no_answer_threshold(judged: Judged) -> float:
@@ -117,8 +122,8 @@ def cross_fitted_error(logits: NDArray[np.float64], quality: NDArray[np.float64]
     return float(sum(errors) / len(logits))
 
 
-def _withheld(judged: Judged, values: NDArray[np.float64]) -> float:
-    return float(np.mean(withhold_above(0.0, *_told_by(judged, values))))
+def _withheld(judged: Judged, values: NDArray[np.float64], threshold: float) -> float:
+    return float(np.mean(withhold_above(-threshold, *_told_by(judged, values))))
 
 
 def _told_by(judged: Judged, values: NDArray[np.float64]) -> tuple[list[float], list[bool], list[float]]:
