@@ -9,6 +9,10 @@ class DataError(ValueError):
     """A data file can't be used; the message names the file, the line and the field."""
 
 
+class RunError(RuntimeError):
+    """A run can't go on; the message says why and what to try."""
+
+
 class OptionError(RecipeError):
     """An option of a dataclass that recipes fill can't be used.
 

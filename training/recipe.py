@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from training.errors import OptionError, RecipeError
+from training.limits import check_limits
 from training.schedules import SCHEDULES, Mixture, Stage
 from training.tasks import TASKS
 
@@ -48,6 +49,17 @@ class Recipe:
         bf16: Train under bfloat16 autocast.
         attention: Attention implementation of transformers (`sdpa`, `eager`); None for the fastest the encoder has.
         checkpoint_every: Steps between resumable checkpoints.
+        gradient_accumulation: Batches per optimizer step on each device, one after the other; their gradients'
+            mean is taken.
+        log_every: Steps between entries of `metrics.jsonl`, which are means over these steps.
+        development: Folder or file of development data, below the `--data` option; None measures nothing while
+            training.
+        evaluate_every: Steps between evaluations on it; the last step is followed by one, too.
+        development_questions: Questions of it that are asked, drawn by the seed.
+        metric: Metric of it that early stopping watches, see `training.development`; the higher the better.
+        patience: Evaluations in a row without a better one after which training stops. The model of the best
+            evaluation is then the run's, whether training stopped early or not. None never stops and keeps the last.
+        tensorboard: Write TensorBoard's event files, too.
         remarks: What the model card should say of how the run went (hardware, time, interruptions).
     """
 
@@ -71,6 +83,14 @@ class Recipe:
     bf16: bool = True
     attention: str | None = None
     checkpoint_every: int = 200
+    gradient_accumulation: int = 1
+    log_every: int = 20
+    development: str | None = None
+    evaluate_every: int = 200
+    development_questions: int = 200
+    metric: str = "F1"
+    patience: int | None = None
+    tensorboard: bool = False
     remarks: str = ""
     task_options: dict[str, Any] = field(default_factory=dict, init=False, compare=False)
 
@@ -86,12 +106,7 @@ class Recipe:
         if self.epochs is None and self.steps < 1:
             found = self.steps or "0 or missing"
             raise RecipeError(f"Recipe key 'steps' is {found}; it must be at least 1, unless 'epochs' is given.")
-        for key, least in (("epochs", 1), ("checkpoint_every", 1), ("warmup_steps", 0)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise RecipeError(f"Recipe key '{key}' is {value}; it must be at least {least}.")
-        if self.learning_rate <= 0:
-            raise RecipeError(f"Recipe key 'learning_rate' is {self.learning_rate}; it must be above 0.")
+        check_limits(self)
         self._check_tasks()
         self._check_stages()
 

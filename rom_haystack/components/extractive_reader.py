@@ -57,7 +57,9 @@ class ROMExtractiveReader(EncoderUser):
         no_answer: Add the candidate "there is no answer here", with `data` and `document` None.
         calibration_factor: Multiplies an answer's log-odds before they become a probability. The stock reader's 0.1
             tempers raw logits; ours are log-odds against the null position, and the default fits the bundled
-            checkpoint on retrieved passages (`python -m training evaluate` prints the best factor).
+            checkpoint on retrieved passages (`python -m training evaluate` prints the best factor). None takes what was
+            measured for the checkpoint (`python -m training calibrate`): its factor, and the log-odds below which its
+            answers come after the no-answer; where nothing was measured, None is the default.
         overlap_threshold: Of two answers of one document, the lower is dropped if they share more than this fraction
             of either; None keeps both.
         model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`; types are as in `ROMTextEmbedder`,
@@ -95,7 +97,7 @@ class ROMExtractiveReader(EncoderUser):
         max_batch_size: int | None = None,
         answers_per_seq: int | None = None,
         no_answer: bool = True,
-        calibration_factor: float = 0.15,
+        calibration_factor: float | None = 0.15,
         overlap_threshold: float | None = 0.01,
         model_kwargs: dict[str, Any] | None = None,
         *,
@@ -263,10 +265,16 @@ class ROMExtractiveReader(EncoderUser):
             return {"answers": [[] for _ in queries]}
         readable = [_readable(group) for group in documents]
         warn_of_textless(document for group in documents for document in group if not _is_readable(document))
+        threshold_logit = 0.0
+        if self.calibration_factor is None and any(readable):
+            factor, threshold_logit = self._measured_scoring(options)
+            options = replace(options, calibration_factor=factor)
         found = self._read(queries, readable, options)
         nested = []
         for query, group, answers in zip(queries, readable, found, strict=True):
-            ranked = self._rank(group, answers, no_answer=no_answer)
+            ranked = self._rank(group, answers)
+            if no_answer:
+                ranked = _with_no_answer(ranked, options.calibration_factor, threshold_logit)
             kept = [(answer, document) for answer, document in ranked if threshold is None or answer.score >= threshold]
             nested.append([self._quote(query, answer, document) for answer, document in kept[:top_k]])
         return {"answers": nested}
@@ -292,7 +300,7 @@ class ROMExtractiveReader(EncoderUser):
                 "max_answer_length": self.max_answer_length,
                 "max_query_length": self.max_query_length,
                 "passage_score_weight": self.passage_score_weight,
-                "calibration_factor": self.calibration_factor,
+                **({} if self.calibration_factor is None else {"calibration_factor": self.calibration_factor}),
                 **{name: value for name, value in values.items() if value is not None},
             }
         )
@@ -316,20 +324,24 @@ class ROMExtractiveReader(EncoderUser):
             answers = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
         return [[next(answers) for _ in group] for group in texts]
 
-    def _rank(
-        self, documents: list[Document], found: list[list[Answer]], *, no_answer: bool
-    ) -> list[tuple[Answer, Document | None]]:
-        """Bring the answers of all documents, and the no-answer (without document), into one order.
+    def _measured_scoring(self, options: ReadingOptions) -> tuple[float, float]:
+        """Return factor and no-answer log-odds that were measured for the checkpoint, else the default ones."""
+        scores = self._warm_encoder().scores
+        if scores is None:
+            return options.calibration_factor, 0.0
+        if scores.passage_score_weight != options.passage_score_weight:
+            raise ValueError(
+                f"passage_score_weight is {options.passage_score_weight}, but how this checkpoint's answers are scored "
+                f"was measured with {scores.passage_score_weight}. Use that weight, or give a calibration_factor."
+            )
+        return scores.calibration_factor, scores.no_answer_logit
+
+    def _rank(self, documents: list[Document], found: list[list[Answer]]) -> list[tuple[Answer, Document | None]]:
+        """Bring the answers of all documents into one order.
 
         Ranked by log-odds, which still differ where probabilities have both rounded to 1.
         """
-        ranked: list[tuple[Answer, Document | None]] = [
-            (answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers
-        ]
-        if no_answer:
-            best = max((answer.logit for answer, _ in ranked), default=None)
-            logit, score = (0.0, 1.0) if best is None else (-best, sigmoid(-self.calibration_factor * best))
-            ranked.append((Answer(0, 0, "", logit, score), None))
+        ranked = [(answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers]
         return sorted(ranked, key=lambda pair: -pair[0].logit)
 
     def _quote(self, query: str, answer: Answer, document: Document | None) -> ExtractedAnswer:
@@ -350,6 +362,19 @@ class ROMExtractiveReader(EncoderUser):
             context_offset=ExtractedAnswer.Span(answer.start - left, answer.end - left),
             meta=_page_number(document, answer.start),
         )
+
+
+def _with_no_answer(
+    ranked: list[tuple[Answer, Document | None]], factor: float, threshold: float
+) -> list[tuple[Answer, Document | None]]:
+    """Put the no-answer (without document) among answers, first where the best one's log-odds are below a threshold.
+
+    It ranks as far above the threshold as the best answer lies below it, and the other way round.
+    """
+    best = ranked[0][0].logit if ranked else None
+    logit, score = (0.0, 1.0) if best is None else (2 * threshold - best, sigmoid(-factor * best))
+    place = sum(answer.logit >= logit for answer, _ in ranked)
+    return [*ranked[:place], (Answer(0, 0, "", logit, score), None), *ranked[place:]]
 
 
 def _page_number(document: Document, start: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -110,3 +111,12 @@ def make_recipe() -> Callable[..., Recipe]:
         return checked(Recipe, {**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
+    """Folder of a plain tiny BERT with its tokenizer."""
+    folder = tmp_path / "bert"
+    copy.deepcopy(tiny_model.encoder).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder

@@ -13,9 +13,9 @@ from transformers import AutoConfig
 
 from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import Passage, Question
+from training.starting import set_dropout
 from training.tasks import InverseClozeTask, RetrievalTask
 from training.tasks.contrast import contrast, embed, tokenize
-from training.trainer import set_dropout
 
 TEXTS = [f"{word} flows north, and {word} is long. " * (i + 1) for i, word in enumerate(("Nile", "Rhine", "Ob", "Po"))]
 

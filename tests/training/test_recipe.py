@@ -170,6 +170,20 @@ def test_released_recipes_of_one_model_differ_by_a_word():
         ({"steps": None}, "'steps' must be of type int, found None"),
         ({"checkpoint_every": 0}, "'checkpoint_every' is 0"),
         ({"learning_rate": 0}, "'learning_rate' is 0.0; it must be above 0"),
+        ({"learning_rate": float("nan")}, "'learning_rate' is nan; it must be above 0 and finite"),
+        ({"learning_rate": float("inf")}, "'learning_rate' is inf; it must be above 0 and finite"),
+        ({"gradient_accumulation": 0}, "'gradient_accumulation' is 0; it must be at least 1"),
+        ({"log_every": 0}, "'log_every' is 0; it must be at least 1"),
+        ({"evaluate_every": 0}, "'evaluate_every' is 0; it must be at least 1"),
+        ({"development_questions": 0}, "'development_questions' is 0; it must be at least 1"),
+        ({"development": "d", "patience": 0}, "'patience' is 0; it must be at least 1"),
+        ({"patience": 3}, "'patience' is 3, but there is nothing to watch; name 'development' data"),
+        ({"metric": "f1"}, "'metric' is 'f1'; choose from EM, F1, recall@1, recall@5, recall@20"),
+        ({"seed": -1}, "'seed' is -1; it must be from 0 to 4294967295"),
+        ({"warmup_ratio": 1.5}, "'warmup_ratio' is 1.5; it must be from 0 to 1"),
+        ({"dropout": 1}, "'dropout' is 1.0; it must be from 0 to 0.99"),
+        ({"weight_decay": -0.1}, "'weight_decay' is -0.1; it must be from 0"),
+        ({"max_grad_norm": -1}, "'max_grad_norm' is -1.0; it must be at least 0 and finite. 0 clips nothing"),
         ({"learning_rate": "fast"}, "'learning_rate' must be a number, found 'fast'"),
         ({"learning_rate": True}, "'learning_rate' must be of type float, found True"),
         ({"bf16": "yes please"}, "'bf16' must be of type bool, found 'yes please'"),
@@ -205,3 +219,11 @@ def test_files_that_can_not_be_read(tmp_path):
     for path, message in (("none.yaml", "can't be read"), (".", "can't be read"), ("binary.yaml", "not valid YAML")):
         with pytest.raises(RecipeError, match=message):
             load_recipe(tmp_path / path)
+
+
+def test_tensorboard_must_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.limits.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="'tensorboard' is true, but TensorBoard is not installed"):
+        load_recipe(write(tmp_path, {**VALID, "tensorboard": True}))
+    monkeypatch.setattr("training.limits.importlib.util.find_spec", lambda name: name == "tensorboardX" or None)
+    assert load_recipe(write(tmp_path, {**VALID, "tensorboard": True})).tensorboard

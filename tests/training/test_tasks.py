@@ -12,10 +12,10 @@ import torch
 
 from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import Question
+from training.starting import set_dropout
 from training.tasks import TASKS, ReadingTask, RetrievalTask
 from training.tasks.pairs import clip_to_tokens
 from training.tasks.texts import occurrences
-from training.trainer import set_dropout
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
 #: By task, options for small batches of which a tiny model learns fast.

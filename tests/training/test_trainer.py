@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 
@@ -17,20 +16,14 @@ from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint
 from rom_haystack.modeling.conversion.convert import convert
 from rom_haystack.modeling.conversion.writing import write_checkpoint
+from training.batches import in_steps
+from training.checkpoints import last_checkpoint
 from training.errors import DataError, RecipeError
+from training.loop import ROMTrainer
+from training.runs import claim_folder
 from training.schedules import SCHEDULES
-from training.trainer import (
-    ROMTrainer,
-    build_tasks,
-    claim_folder,
-    in_steps,
-    last_checkpoint,
-    rom_checkpoint,
-    set_dropout,
-    start_model,
-    train,
-    training_arguments,
-)
+from training.starting import rom_checkpoint, set_dropout, start_model
+from training.trainer import build_tasks, train, training_arguments
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
 TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
@@ -57,12 +50,6 @@ def dropping(config):
         if "dropout" in name and isinstance(value, int | float) and "classifier" not in name:
             setattr(config, name, 0.5)
     return config
-
-
-@pytest.fixture
-def bert_folder(tmp_path, tiny_model, tiny_tokenizer):
-    """Folder of a plain tiny BERT with its tokenizer."""
-    return saved(copy.deepcopy(tiny_model.encoder), tiny_tokenizer, tmp_path / "bert")
 
 
 def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recipe, data_root, tmp_path):
@@ -396,7 +383,7 @@ def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, m
     (run / "checkpoint-2" / "trainer_state.json").unlink()
     if state:
         (run / "checkpoint-2" / "trainer_state.json").write_text(state)
-    assert last_checkpoint(run) == str(run / "checkpoint-1")
+    assert last_checkpoint(run) == run / "checkpoint-1"
     train(recipe, data_root, run)
     expected = weights_of(tmp_path / "whole")
     assert all(torch.equal(value, expected[name]) for name, value in weights_of(run).items())

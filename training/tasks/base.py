@@ -97,9 +97,12 @@ class Task(ABC, Generic[Item]):
 
     def batch(self, number: int) -> Features:
         """Return the features of batch `number` (0, 1, …, across epochs)."""
-        epoch, position = divmod(number, self.batches_per_epoch)
         rng = np.random.default_rng((self.seed, 1, number))
-        return self.collate([self.items[i] for i in self._epoch_batches(epoch)[position]], rng)
+        return self.collate(self._items_of(number), rng)
+
+    def ids(self, number: int) -> list[str]:
+        """Return the ids of what batch `number` is made of."""
+        return [item.id for item in self._items_of(number)]
 
     @classmethod
     @abstractmethod
@@ -123,6 +126,10 @@ class Task(ABC, Generic[Item]):
     @abstractmethod
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
         """Return the batch's loss (a scalar) and metrics to log."""
+
+    def _items_of(self, number: int) -> list[Item]:
+        epoch, position = divmod(number, self.batches_per_epoch)
+        return [self.items[i] for i in self._epoch_batches(epoch)[position]]
 
     def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng((self.seed, 0, epoch))
