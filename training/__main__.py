@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +13,16 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
+from transformers.utils.logging import disable_progress_bar
 
 from rom_haystack.inference import EncoderSpec
 from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.modeling import CheckpointError, resolve_checkpoint
-from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, write_calibration
+from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, scores_table, write_calibration
 from training.calibration import calibrate as run_calibration
+from training.curves import write_curves
 from training.data.formats import Format, read_data, write_data
-from training.errors import DataError, RecipeError
+from training.errors import DataError, RecipeError, RunError
 from training.evaluation import evaluate as run_evaluation
 from training.evaluation import markdown_table
 from training.negatives import with_keyword_negatives
@@ -39,7 +43,7 @@ EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use
 def _mistakes_explained() -> Iterator[None]:
     try:
         yield
-    except (RecipeError, DataError, CheckpointError, ImportError) as error:
+    except (RecipeError, DataError, RunError, CheckpointError, ImportError) as error:
         console.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
@@ -54,9 +58,20 @@ def train(
     stop_after: Annotated[int | None, typer.Option(help="Stop after this step, to be continued later.")] = None,
 ) -> None:
     """Train a model by a recipe and write it to OUTPUT/model."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # of transformers, which says how weights are loaded and written; a log wants lines
     with _mistakes_explained():
         folder = run_training(load_recipe(recipe, encoder=encoder, steps=steps), data, output, stop_after=stop_after)
-    console.print(f"Model written to {folder}" if folder else f"Stopped after step {stop_after}.", markup=False)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        console.print(f"Model written to {folder}" if folder else f"Stopped after step {stop_after}.", markup=False)
+
+
+@app.command()
+def curves(run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")]) -> None:
+    """Draw a run's learning curves into its folder: curves.html, and curves.png where matplotlib is installed."""
+    with _mistakes_explained():
+        files = write_curves(run)
+    console.print(f"Curves written to {' and '.join(map(str, files))}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -68,6 +83,9 @@ def evaluate(
     end_to_end_limit: Annotated[int, typer.Option(min=1, help="Questions for the end-to-end figures.")] = 1000,
     passages: Annotated[int, typer.Option(min=1, help="Passages read per question end to end.")] = 10,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
+    unanswerable: Annotated[str, typer.Option(help="Set of questions without an answer; left out if not there.")] = (
+        "squad/dev_unanswerable"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
 ) -> None:
@@ -79,6 +97,7 @@ def evaluate(
             model,
             data,
             base=base,
+            unanswerable_in=unanswerable if (data / unanswerable).is_dir() else None,
             limit=limit,
             end_to_end_limit=end_to_end_limit,
             passage_count=passages,
@@ -86,7 +105,10 @@ def evaluate(
             seed=seed,
         )
     Console().print(Markdown(markdown_table(result["systems"])))
-    Console().print(f"Best calibration_factor for these answers: {result['settings']['calibration factor']}")
+    settings = result["settings"]
+    errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
+    Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
+    Console().print(f"Their scores: {errors} with factors fitted on the other half of them")
     if report:
         write_report(result, report)
 
@@ -106,7 +128,7 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Seed of draws and halves.")] = 13,
     output: Annotated[Path | None, typer.Option(help="File to write instead of the checkpoint's own.")] = None,
 ) -> None:
-    """Measure when reading may stop early, and keep it in the checkpoint's calibration.json."""
+    """Measure when reading may stop early and how answers are scored, for the checkpoint's calibration.json."""
     if output and not output.parent.is_dir():
         raise typer.BadParameter(f"{output.parent} is no folder.", param_hint="--output")
     try:
@@ -128,6 +150,7 @@ def calibrate(
         file = output or resolve_checkpoint(model) / CALIBRATION_FILE
         write_calibration(result, file)
     Console().print(Markdown(checks_table(result)))
+    Console().print(Markdown(scores_table(result)))
     console.print(f"Calibration written to {file}", markup=False)
 
 

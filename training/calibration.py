@@ -1,14 +1,17 @@
-"""Measure when reading may stop early, and keep it beside the checkpoint.
+"""Measure when reading may stop early and how answers are scored, and keep it beside the checkpoint.
 
 Questions of development data are answered by reading all retrieved passages, several retrievers each giving its own
 order. Then a rule is sought that reads as few of them as possible, while its best answer is the one of exact reading
-as often as promised. Half of the articles fit the rule; everything that is reported was measured on other questions.
+as often as promised. The same answers say how log-odds become scores, and together with questions without an answer,
+from where on an answer is given. Half of the articles fit rules and scores; everything that is reported was measured on
+other questions.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,10 @@ from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.evaluation import BM25Ranker, DenseRanker, Ranker
+from training.files import replace_file
+from training.scores import check_scores, fit_scores
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule
+from training.unanswerable import Judged
 
 #: By setting, how often its best answer must be the one of exact reading.
 PROMISES = {"cautious": 0.995, "fast": 0.97}
@@ -75,6 +81,12 @@ class RetrieveAndRead:
             f1=_scores(f1, found, golds).reshape(ranking.shape),
         )
 
+    def read_own(self, questions: Sequence[Question], rows: Mapping[str, int]) -> list[Answer | None]:
+        """Read each question's own passage (`rows` by its id), and return the best answer."""
+        pairs = [(question.text, rows[question.passage_id]) for question in questions]
+        self._read(list(dict.fromkeys(pair for pair in pairs if pair not in self._answers)))
+        return [self._answers[pair] for pair in pairs]
+
     def rank(self, queries: Sequence[str], order: str, count: int) -> NDArray[np.int64]:
         """Return `[len(queries), count]` rows of passages, best first."""
         if order != "hybrid":
@@ -115,11 +127,12 @@ def calibrate(
     seed: int = 13,
     promises: Mapping[str, float] = PROMISES,
 ) -> dict[str, Any]:
-    """Measure a checkpoint's stopping rules.
+    """Measure a checkpoint's stopping rules and how its answers are scored.
 
     The questions of `questions_in` about half of the articles fit the rules, with passages from dense retrieval. The
     others check them; so do questions of other sets, passages from BM25 and from both retrievers fused, and up to
-    twice as many passages.
+    twice as many passages. The same half fits the scores, and with the unanswerable questions of all sets about its
+    articles, the threshold of "no answer"; the others check them.
 
     Args:
         spec: The checkpoint and the engine that runs it.
@@ -135,7 +148,7 @@ def calibrate(
 
     Returns:
         What `calibration.json` holds: below `stopping`, the `passage_score_weight`, the `settings` and what was
-        `measured`.
+        `measured`; below `scores`, a `ScoreCalibration` and what was `measured` on other questions (`check_scores`).
 
     Raises:
         CheckpointError: The checkpoint can't be loaded.
@@ -167,9 +180,15 @@ def calibrate(
     asked |= {name: draw(_questions(data / name, collection), check_limit, rng) for name in checks_in}
     work = RetrieveAndRead(encoder, list(collection.values()), ReadingOptions(answers_per_seq=1))
     weight = work.options.passage_score_weight
-    sample = work.read(fitting, _ORDERS[0], passage_count).logits
+    fitting_read = work.read(fitting, _ORDERS[0], passage_count)
+    sample = fitting_read.logits
     rules = {name: fit_rule(sample, promise, passage_score_weight=weight) for name, promise in promises.items()}
-    checks = [(questions_in, _ORDERS[0], work.read(held_out, _ORDERS[0], passage_count))]
+    judged_fitting, judged_held_out = _judged_halves(
+        work, data, {questions_in, *checks_in}, collection, fitting, held_out
+    )
+    scores = fit_scores(fitting_read, judged_fitting, weight)
+    held_out_read = work.read(held_out, _ORDERS[0], passage_count)
+    checks = [(questions_in, _ORDERS[0], held_out_read)]
     checks += [
         (name, order, work.read(some, order, 2 * passage_count)) for name, some in asked.items() for order in _ORDERS
     ]
@@ -190,7 +209,8 @@ def calibrate(
                     for total in _totals(read)
                 ],
             },
-        }
+        },
+        "scores": {**asdict(scores), "measured": check_scores(held_out_read, judged_held_out, scores)},
     }
 
 
@@ -207,11 +227,16 @@ def checks_table(calibration: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scores_table(calibration: Mapping[str, Any]) -> str:
+    """Lay out what was fitted for scores, and how it does on other questions, as a Markdown table."""
+    scores = {name: value for name, value in calibration["scores"].items() if name != "measured"}
+    rows = {**scores, **calibration["scores"]["measured"]}
+    return "\n".join(["| scores | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
 def write_calibration(calibration: Mapping[str, Any], path: Path) -> None:
     """Write `calibration.json`, replacing what is there at once."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(calibration, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, json.dumps(calibration, indent=2) + "\n")
 
 
 def first_half(titles: Sequence[str], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -256,6 +281,31 @@ def _questions(folder: Path, collection: Mapping[str, Passage]) -> list[Question
     if not questions:
         raise DataError(f"{folder}: the collection has none of the passages of these questions.")
     return questions
+
+
+def _judged_halves(
+    work: RetrieveAndRead,
+    data: Path,
+    sets: Collection[str],
+    collection: Mapping[str, Passage],
+    fitting: Sequence[Question],
+    held_out: Sequence[Question],
+) -> tuple[Judged, Judged]:
+    """Read own passages: of the questions of both halves, and of the sets' unanswerable ones about their articles."""
+    rows = {passage_id: row for row, passage_id in enumerate(collection)}
+    impossible = [
+        question
+        for name in sorted(sets)
+        for question in read_questions(data / name)
+        if question.unanswerable and question.passage_id in collection
+    ]
+    halves = []
+    for half in (fitting, held_out):
+        titles = {collection[question.passage_id].title for question in half}
+        asked = [question for question in half if question.answers]
+        asked += [question for question in impossible if collection[question.passage_id].title in titles]
+        halves.append(Judged.of(asked, work.read_own(asked, rows)))
+    return halves[0], halves[1]
 
 
 def _totals(found: ReadPassages) -> list[int]:

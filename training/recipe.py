@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from training.errors import RecipeError
-from training.schedules import SCHEDULES
+from training.errors import OptionError, RecipeError
+from training.limits import check_limits
+from training.schedules import SCHEDULES, Mixture, Stage
 from training.tasks import TASKS
 
 Options = TypeVar("Options")
@@ -25,14 +26,18 @@ class Recipe:
         name: Name of the run and of the model it makes.
         encoder: Folder or hub id of the pretrained encoder to start from, or folder or bundled name of a ROM checkpoint
             to continue with, heads and all. DPR and question answering models must be converted first (`rom convert`).
-        data: Folder (JSON lines) or file (SQuAD's or DPR's JSON) of the training data, below the `--data` option.
+        data: Folder (JSON lines, text files) or file (SQuAD's or DPR's JSON, text) of the training data, below the
+            `--data` option, or a list of them. A task's own `data` goes first.
         tasks: Options of each task by task name; see `training.tasks`.
         steps: Number of optimizer steps.
-        epochs: Instead of `steps`, how often the questions of every task are passed at least, a batch per step; where
-            the schedule draws one task per step, that often on average.
+        epochs: Instead of `steps`, how often the questions or passages of every task are passed at least, a batch per
+            step; where the schedule draws one task per step, that often on average.
         heads: Heads of the model; None for one `retrieval` (mean pooling) and one `reading` head, or for those of the
-            ROM checkpoint and of the tasks.
+            ROM checkpoint, and for those of the tasks.
         schedule: Name of the schedule, see `training.schedules`.
+        stages: Parts of the run for the schedules `sequential` and `annealed`, each with the `weights` of the tasks it
+            trains, which multiply the tasks' own, and its `share` of the steps; None makes each task a stage, in the
+            order of `tasks`, all equally long. The other schedules leave it alone.
         seed: Seed of weights, data order and sampling.
         learning_rate: Peak learning rate, reached after warm-up, then falling linearly to 0.
         warmup_ratio: Share of the steps in which the learning rate rises.
@@ -44,17 +49,29 @@ class Recipe:
         bf16: Train under bfloat16 autocast.
         attention: Attention implementation of transformers (`sdpa`, `eager`); None for the fastest the encoder has.
         checkpoint_every: Steps between resumable checkpoints.
+        gradient_accumulation: Batches per optimizer step on each device, one after the other; their gradients'
+            mean is taken.
+        log_every: Steps between entries of `metrics.jsonl`, which are means over these steps.
+        development: Folder or file of development data, below the `--data` option; None measures nothing while
+            training.
+        evaluate_every: Steps between evaluations on it; the last step is followed by one, too.
+        development_questions: Questions of it that are asked, drawn by the seed.
+        metric: Metric of it that early stopping watches, see `training.development`; the higher the better.
+        patience: Evaluations in a row without a better one after which training stops. The model of the best
+            evaluation is then the run's, whether training stopped early or not. None never stops and keeps the last.
+        tensorboard: Write TensorBoard's event files, too.
         remarks: What the model card should say of how the run went (hardware, time, interruptions).
     """
 
     name: str
     encoder: str
-    data: str
+    data: str | list[str]
     tasks: dict[str, Any]
     steps: int = 0
     epochs: int | None = None
     heads: dict[str, Any] | None = None
     schedule: str = "joint"
+    stages: list[Any] | None = None
     seed: int = 13
     learning_rate: float = 1e-4
     warmup_ratio: float = 0.06
@@ -66,12 +83,22 @@ class Recipe:
     bf16: bool = True
     attention: str | None = None
     checkpoint_every: int = 200
+    gradient_accumulation: int = 1
+    log_every: int = 20
+    development: str | None = None
+    evaluate_every: int = 200
+    development_questions: int = 200
+    metric: str = "F1"
+    patience: int | None = None
+    tensorboard: bool = False
     remarks: str = ""
     task_options: dict[str, Any] = field(default_factory=dict, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise RecipeError("Recipe key 'tasks' is empty; name at least one task.")
+        if not self.data:
+            raise RecipeError("Recipe key 'data' is empty; name a folder or file below --data.")
         if self.schedule not in SCHEDULES:
             raise RecipeError(f"Recipe key 'schedule' is '{self.schedule}'; choose from {', '.join(SCHEDULES)}.")
         if self.epochs is not None and self.steps:
@@ -79,16 +106,43 @@ class Recipe:
         if self.epochs is None and self.steps < 1:
             found = self.steps or "0 or missing"
             raise RecipeError(f"Recipe key 'steps' is {found}; it must be at least 1, unless 'epochs' is given.")
-        for key, least in (("epochs", 1), ("checkpoint_every", 1), ("warmup_steps", 0)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise RecipeError(f"Recipe key '{key}' is {value}; it must be at least {least}.")
-        if self.learning_rate <= 0:
-            raise RecipeError(f"Recipe key 'learning_rate' is {self.learning_rate}; it must be above 0.")
+        check_limits(self)
+        self._check_tasks()
+        self._check_stages()
+
+    @property
+    def mixture(self) -> Mixture:
+        """How the schedule mixes the tasks."""
+        options = self.task_options.items()
+        rates = {name: option.sampling_rate for name, option in options if option.sampling_rate is not None}
+        return Mixture({name: option.weight for name, option in options}, rates, self._stages)
+
+    @property
+    def _stages(self) -> list[Stage]:
+        return [checked(Stage, stage, f"stages.{i}.") for i, stage in enumerate(self.stages or [])]
+
+    def _check_tasks(self) -> None:
         for name, options in self.tasks.items():
             if name not in TASKS:
                 raise RecipeError(f"Recipe key 'tasks.{name}' is no known task; choose from {', '.join(TASKS)}.")
             self.task_options[name] = checked(TASKS[name].Options, options or {}, f"tasks.{name}.")
+            if self.heads is not None and TASKS[name].head not in self.heads:
+                raise RecipeError(
+                    f"Recipe key 'heads' lacks '{TASKS[name].head}', which task '{name}' trains; add it, or leave "
+                    "'heads' out."
+                )
+
+    def _check_stages(self) -> None:
+        if self.stages is None:
+            return
+        trained = {name: f"stages.{i}.weights.{name}" for i, stage in enumerate(self._stages) for name in stage.weights}
+        for name, key in trained.items():
+            if name not in self.tasks:
+                choice = ", ".join(self.tasks)
+                raise RecipeError(f"Recipe key '{key}' is no task of this recipe; choose from {choice}.")
+        for name in self.tasks:
+            if name not in trained:
+                raise RecipeError(f"Recipe key 'stages' has no stage that trains task '{name}'; add it to one.")
 
 
 def load_recipe(path: Path, **overrides: Any) -> Recipe:
@@ -133,14 +187,27 @@ def checked(kind: type[Options], values: dict[str, Any], prefix: str = "") -> Op
         if name not in values and spec.default is MISSING and spec.default_factory is MISSING:
             raise RecipeError(f"Recipe key '{prefix}{name}' is missing.")
     hints = get_type_hints(kind)
-    return kind(**{key: _typed(value, hints[key], prefix + key) for key, value in values.items()})
+    typed = {key: _typed(value, hints[key], prefix + key) for key, value in values.items()}
+    try:
+        return kind(**typed)
+    except OptionError as error:
+        raise RecipeError(f"Recipe key '{prefix}{error.key}' {error.problem}") from error
 
 
 def _typed(value: Any, hint: Any, key: str) -> Any:
-    if get_origin(hint) is UnionType:  # of one type and None
-        return None if value is None else _typed(value, get_args(hint)[0], key)
-    if get_origin(hint) is dict and not isinstance(value, dict):
-        raise RecipeError(f"Recipe key '{key}' must be a mapping, found {value!r}.")
+    if get_origin(hint) is UnionType:
+        kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+        if value is None and NoneType in get_args(hint):
+            return None
+        return _typed(value, next((k for k in kinds if isinstance(value, get_origin(k) or k)), kinds[0]), key)
+    if get_origin(hint) is list:
+        if not isinstance(value, list):
+            raise RecipeError(f"Recipe key '{key}' must be a list, found {value!r}.")
+        return [_typed(item, get_args(hint)[0], f"{key}.{i}") for i, item in enumerate(value)]
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise RecipeError(f"Recipe key '{key}' must be a mapping, found {value!r}.")
+        return {name: _typed(item, get_args(hint)[1], f"{key}.{name}") for name, item in value.items()}
     if hint is float and isinstance(value, str | int) and not isinstance(value, bool):
         try:  # YAML reads 1e-4 as text
             return float(value)

@@ -2,137 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import os
-import shutil
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import (
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.utils import cached_file
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from rom_haystack.modeling import (
-    CheckpointError,
-    ROMConfig,
-    ROMModel,
-    bundled_checkpoints,
-    load_checkpoint,
-    resolve_checkpoint,
-)
-from rom_haystack.modeling.config import DEFAULT_HEADS
-from rom_haystack.modeling.conversion.sources import recognise
-from rom_haystack.modeling.places import MODEL_TYPE
-from training.data.formats import read_data
+from rom_haystack.modeling import ROMModel
+from training.batches import StepDataset, in_steps, only_item, plan_of
+from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, WriteMetrics
+from training.checkpoints import checkpoint_at, history_of, last_checkpoint
+from training.curves import write_curves
+from training.data.dataset import DataSet
+from training.data.formats import read_together
+from training.development import PREFIX, Development
 from training.errors import DataError, RecipeError
+from training.files import replace_folder
+from training.limits import METRICS
+from training.loop import ROMTrainer
+from training.progress import Progress
 from training.recipe import Recipe
-from training.schedules import SCHEDULES, Plan, shares
+from training.runs import begin, claim_folder, make_folder
+from training.starting import load_start
 from training.tasks import TASKS, Task
-from training.tasks.base import Features
 
 logger = logging.getLogger(__name__)
-
-#: Kinds of models that are no plain encoders, as messages call them.
-_NEED_CONVERSION = {"dpr": "a DPR model", "reader": "a question answering model"}
-
-
-class StepDataset(Dataset):  # type: ignore[type-arg]
-    """Item i holds the features of every task that step i trains, as the schedule planned it."""
-
-    def __init__(self, tasks: Mapping[str, Task], plan: Plan) -> None:
-        self.tasks = tasks
-        self.plan = plan
-        self._numbers: list[dict[str, int]] = []
-        counts: dict[str, int] = defaultdict(int)
-        for active in plan:
-            self._numbers.append({name: counts[name] for name in active})
-            for name in active:
-                counts[name] += 1
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        features = {name: self.tasks[name].batch(number) for name, number in self._numbers[step].items()}
-        return {"features": features, "weights": self.plan[step]}
-
-
-class ROMTrainer(Trainer):
-    """Hugging Face's trainer over a plan of task batches, in the plan's order."""
-
-    def __init__(self, *args: Any, tasks: Mapping[str, Task], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.tasks = tasks
-        self.model_accepts_loss_kwargs = False
-        self._metrics: dict[str, list[float]] = defaultdict(list)
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 (the base class passes it)
-    ) -> Any:
-        """Add up the weighted losses of the step's tasks."""
-        total: Tensor | None = None
-        for name, features in inputs["features"].items():
-            loss, metrics = self.tasks[name].loss(model, features)  # type: ignore[arg-type]
-            weighted = inputs["weights"][name] * loss
-            total = weighted if total is None else total + weighted
-            for metric, value in metrics.items():
-                self._metrics[f"{name}/{metric}"].append(value)
-        return (total, {}) if return_outputs else total
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log the means of the tasks' metrics since the last time, beside the trainer's own figures."""
-        means = {name: round(sum(values) / len(values), 4) for name, values in self._metrics.items()}
-        self._metrics.clear()
-        super().log({**logs, **means}, *args, **kwargs)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
-
-
-class StopAfter(TrainerCallback):
-    """Write a checkpoint after a number of steps and stop there, to be continued later."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_step_end(
-        self,
-        _arguments: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> None:
-        """Check the number of steps."""
-        if state.global_step == self.steps:
-            control.should_save = control.should_training_stop = True
 
 
 def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = None) -> Path | None:
     """Run a recipe, continuing from the run folder's last checkpoint where there is one.
 
+    On several devices every process calls it (`accelerate launch -m training train …`).
+
     Args:
         recipe: What to train.
-        data: Root folder of the data; `recipe.data` is looked up below it.
+        data: Root folder of the data; `recipe.data` and the tasks' own are looked up below it.
         output: Run folder. Holds the recipe's checkpoints while training and the model at the end.
         stop_after: Stop after this step with a checkpoint, as if the run had been interrupted there; None to finish.
 
@@ -140,190 +47,126 @@ def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = 
         Folder of the trained model (`output/model`), with its tokenizer; None where `stop_after` came first.
 
     Raises:
-        RecipeError: The recipe's encoder can't be loaded or is a model of another kind, or the run folder belongs to
-            another recipe or data.
+        RecipeError: The recipe's encoder can't be loaded or is a model of another kind, it asks for what this machine
+            lacks, or the run folder can't be written or belongs to another recipe or data.
         CheckpointError: The recipe names a head or head option that does not exist.
         DataError: The data can't be used.
+        RunError: A loss or gradient was no finite number.
     """
     set_seed(recipe.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        model = start_model(recipe)
-        tokenizer = AutoTokenizer.from_pretrained(rom_checkpoint(recipe.encoder) or recipe.encoder)
-    except (CheckpointError, RecipeError):
-        raise
-    except (OSError, ValueError) as error:  # what transformers raises for missing and unknown encoders
-        raise RecipeError(f"Recipe key 'encoder' is '{recipe.encoder}', which can't be loaded: {error}") from error
-    tasks = build_tasks(recipe, data / recipe.data, tokenizer)
-    claim_folder(recipe, data, output)
+    make_folder(output)
+    model, tokenizer = load_start(recipe)
+    return train_model(model, tokenizer, recipe, data, output, stop_after=stop_after)
+
+
+def train_model(
+    model: ROMModel,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    data: Path,
+    output: Path,
+    *,
+    stop_after: int | None = None,
+) -> Path | None:
+    """Train a model that has been loaded; see `train`. The recipe's own encoder is not used."""
+    tasks = build_tasks(recipe, data, tokenizer)
+    development = build_development(recipe, data, model)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
+    with arguments.main_process_first(desc="claiming the run folder"):
+        claim_folder(recipe, data, output, arguments.world_size)
     model.to(arguments.device)
-    for task in tasks.values():
-        task.prepare(model, output)
-    plan = SCHEDULES[recipe.schedule](_weights(recipe), recipe.steps * arguments.world_size, recipe.seed)
+    with arguments.main_process_first(desc="preparing tasks"):
+        for task in tasks.values():
+            task.prepare(model, output)
+    checkpoint = last_checkpoint(output)
+    stopping = None if recipe.patience is None else EarlyStopping(PREFIX + recipe.metric, recipe.patience)
     trainer = ROMTrainer(
         model=model,
         args=arguments,
-        train_dataset=StepDataset(tasks, plan),
-        data_collator=_only_item,
+        train_dataset=StepDataset(tasks, plan_of(recipe, arguments.world_size)),
+        data_collator=only_item,
         processing_class=tokenizer,
         tasks=tasks,
-        callbacks=[StopAfter(stop_after)] if stop_after is not None else None,
+        development=development,
+        stopping=stopping,
+        callbacks=_callbacks(recipe, output, stopping, stop_after),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(output))
-    if trainer.state.global_step < recipe.steps:
-        return None
+    trainer.remove_callback(PrinterCallback)  # `Progress` says the same, readably
+    with arguments.main_process_first(desc="preparing the run folder"):
+        if trainer.is_world_process_zero():
+            begin(recipe, output, checkpoint, arguments.world_size)
+    if stopping is None or not stopping.exhausted(history_of(checkpoint)):
+        if checkpoint:
+            trainer.restore_means(checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        history, step = trainer.state.log_history, trainer.state.global_step
+        if step < recipe.steps and not (stopping and stopping.exhausted(history)):
+            return None
+    else:
+        history = history_of(checkpoint)
+    if stopping is not None:
+        load_best(model, output, stopping, history)
     return save_run(trainer, model, tokenizer, output)
 
 
-def claim_folder(recipe: Recipe, data: Path, output: Path) -> None:
-    """Tie a run folder to what is trained there, so that no run continues another one's checkpoints.
-
-    The number of steps or epochs, the checkpoints' distance and the remarks may change.
+def build_tasks(recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task[Any]]:
+    """Create the recipe's tasks, each over its own data or the recipe's, below a root folder.
 
     Raises:
-        RecipeError: The folder belongs to another recipe or data.
+        DataError: The data can't be read, or holds nothing that a task can be trained on.
     """
-    free = ("steps", "epochs", "checkpoint_every", "remarks", "task_options")
-    settings = {key: value for key, value in asdict(recipe).items() if key not in free}
-    settings["data_root"] = str(data.resolve())
-    path = output / "settings.json"
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in json.loads(json.dumps(settings)).items():
-            if before.get(key) != value:
-                raise RecipeError(
-                    f"{output} belongs to a run with {key} = {before.get(key)!r}, not {value!r}. Choose another "
-                    "--output."
-                )
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def last_checkpoint(output: Path) -> str | None:
-    """Find a run folder's last whole checkpoint; None where there is none.
-
-    The trainer writes `trainer_state.json` last, so a checkpoint without it was cut off while it was written.
-    """
-    whole = [folder for folder in output.glob("checkpoint-*") if _is_json(folder / "trainer_state.json")]
-    latest = max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
-    return str(latest) if latest else None
-
-
-def in_steps(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
-    """Turn a recipe's epochs into steps, shared by the processes of a run on several devices."""
-    if recipe.epochs is None:
-        return recipe
-    share = shares(recipe.schedule, _weights(recipe))
-    batches = recipe.epochs * max(task.batches_per_epoch / share[name] for name, task in tasks.items())
-    return replace(recipe, steps=math.ceil(round(batches) / int(os.environ.get("WORLD_SIZE", "1"))), epochs=None)
-
-
-def rom_checkpoint(encoder: str) -> Path | None:
-    """Return the folder of a ROM checkpoint that a recipe's encoder names; None where it names a plain encoder."""
-    if encoder in bundled_checkpoints():
-        return bundled_checkpoints()[encoder]
-    try:
-        config = json.loads((Path(encoder).expanduser() / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RuntimeError):
-        return None
-    is_rom = isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
-    return resolve_checkpoint(encoder) if is_rom else None
-
-
-def check_kind(encoder: str) -> None:
-    """Refuse an encoder that comes with a head of another kind: the head would be lost, or in the way.
-
-    A sentence-transformers model is an encoder as good as any.
-
-    Raises:
-        RecipeError: It is a DPR or question answering model; the message names the remedy.
-        OSError: Nothing of that name can be found.
-    """
-    config = cached_file(encoder, "config.json")
-    kind = recognise(Path(config).parent) if config else None
-    if kind in _NEED_CONVERSION:
-        raise RecipeError(
-            f"Recipe key 'encoder' is '{encoder}', {_NEED_CONVERSION[kind]}, which training can't start from as it is. "
-            f"Convert it by `rom convert {encoder} --output FOLDER`, and name that folder: its head goes on, too."
-        )
-
-
-def start_model(recipe: Recipe) -> ROMModel:
-    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays.
-
-    Raises:
-        RecipeError: The encoder is a model of another kind.
-    """
-    checkpoint = rom_checkpoint(recipe.encoder)
-    if checkpoint is not None:
-        model = continued_model(recipe, checkpoint)
-    else:
-        check_kind(recipe.encoder)
-        model = ROMModel.from_encoder(
-            recipe.encoder, recipe.heads, seed=recipe.seed, attn_implementation=recipe.attention
-        )
-    set_dropout(model, recipe.dropout)
-    if recipe.freeze_embeddings:
-        embeddings = getattr(model.encoder, "embeddings", model.get_input_embeddings())
-        embeddings.requires_grad_(requires_grad=False)
-    return model
-
-
-def continued_model(recipe: Recipe, checkpoint: Path) -> ROMModel:
-    """Load a ROM checkpoint to be trained on; heads that it lacks, or has with other options, start fresh."""
-    model, _ = load_checkpoint(checkpoint, model_kwargs={"attn_implementation": recipe.attention})
-    retrieval = model.config.heads.get("retrieval", {})
-    if retrieval.get("similarity") == "unscaled_cosine":  # the loss takes inner products, so lengths end here
-        retrieval["similarity"] = model.retrieval_head.similarity = "cosine"
-    needed = {name: options for name, options in DEFAULT_HEADS.items() if name in recipe.tasks}
-    heads = recipe.heads or {**needed, **model.config.heads}
-    if heads == model.config.heads:
-        return model
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        started = ROMModel(ROMConfig(encoder=model.config.encoder, heads=heads))
-    started.encoder = model.encoder
-    for name, options in heads.items():
-        if model.config.heads.get(name) == options:
-            started.heads[name] = model.heads[name]
-    return started
-
-
-def set_dropout(model: ROMModel, probability: float) -> None:
-    """Set every dropout in the model, those inside fused attention included."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        for attribute in ("dropout_prob", "attention_dropout"):
-            if isinstance(getattr(module, attribute, None), float):
-                setattr(module, attribute, probability)
-
-
-def build_tasks(recipe: Recipe, path: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task]:
-    """Create the recipe's tasks over a data folder or file.
-
-    Raises:
-        DataError: The data can't be read, or a task can't be trained on any of its questions.
-    """
-    data = read_data(path)
-    for description, count in (+data.left_out).items():
-        logger.info("%s: left out %d x %s", path, count, description)
+    read: dict[str, DataSet] = {}
     tasks = {}
     for name, options in recipe.task_options.items():
-        questions = [question for question in data.questions if TASKS[name].trains_on(question)]
-        if not questions:
-            raise DataError(f"{path}: no question there has an answer, so task '{name}' has nothing to train on.")
-        tasks[name] = TASKS[name](options, questions, data.passages, tokenizer, recipe.seed)
+        sources = options.data or recipe.data
+        paths = [root / source for source in ([sources] if isinstance(sources, str) else sources)]
+        where = ", ".join(map(str, paths))
+        if where not in read:
+            read[where] = read_together(paths)
+            for description, count in (+read[where].left_out).items():
+                logger.info("%s: left out %d x %s", where, count, description)
+        data, kind = read[where], TASKS[name]
+        items = kind.items_of(data)
+        if not items:
+            raise DataError(f"{where}: {kind.nothing_found}, so task '{name}' has nothing to train on.")
+        tasks[name] = kind(options, items, data.passages, tokenizer, recipe.seed)
     return tasks
 
 
+def build_development(recipe: Recipe, data: Path, model: ROMModel) -> Development | None:
+    """Read the recipe's development data; None where it names none.
+
+    Raises:
+        RecipeError: Early stopping watches a metric that can't be measured of this model or on this data.
+        DataError: The data can't be read, or has no question with an answer.
+    """
+    if recipe.development is None:
+        return None
+    development = Development(data / recipe.development, limit=recipe.development_questions, seed=recipe.seed)
+    measured = development.metrics(model.config.heads)
+    if recipe.patience is not None and recipe.metric not in measured:
+        raise RecipeError(
+            f"Recipe key 'metric' is '{recipe.metric}', which can't be measured: it takes the head "
+            f"'{METRICS[recipe.metric]}' (this model has: {', '.join(model.config.heads)}) and, for recall@k, as many "
+            f"passages (the sample has {len(development.passages)}). Choose from {', '.join(measured)}."
+        )
+    return development
+
+
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
-    """Translate a recipe into the trainer's settings; uses a GPU where there is one."""
-    return TrainingArguments(
+    """Translate a recipe into the trainer's settings; uses a GPU where there is one.
+
+    Raises:
+        RecipeError: The GPU lacks bfloat16.
+    """
+    if recipe.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise RecipeError("Recipe key 'bf16' is true, but this GPU has no bfloat16; set it to false.")
+    arguments = TrainingArguments(
         output_dir=str(output),
         max_steps=recipe.steps,
-        per_device_train_batch_size=1,  # one item of StepDataset is a whole step
+        per_device_train_batch_size=1,  # one item of StepDataset is a whole batch
+        gradient_accumulation_steps=recipe.gradient_accumulation,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(recipe.warmup_ratio * recipe.steps) if recipe.warmup_steps is None else recipe.warmup_steps,
@@ -335,39 +178,49 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         seed=recipe.seed,
         data_seed=recipe.seed,
         save_steps=recipe.checkpoint_every,
-        save_total_limit=2,
-        logging_steps=min(20, recipe.steps),
+        save_total_limit=None,  # `training.checkpoints` deletes
+        logging_steps=min(recipe.log_every, recipe.steps),
+        logging_nan_inf_filter=False,  # such losses stop the run
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
-        report_to=[],
+        disable_tqdm=True,  # `Progress` shows it
+        report_to=["tensorboard"] if recipe.tensorboard else [],
     )
+    if arguments.n_gpu > 1:  # one process would share its batches among the GPUs; here a batch is one item
+        logger.warning("Only one of %d GPUs is used. `accelerate launch -m training …` uses all.", arguments.n_gpu)
+        arguments._n_gpu = 1  # noqa: SLF001 (the only way to tell it)
+    return arguments
+
+
+def load_best(model: ROMModel, output: Path, stopping: EarlyStopping, history: Sequence[dict[str, Any]]) -> None:
+    """Give a model the weights that it had at its best evaluation."""
+    step = stopping.best_step(history)
+    if step is not None:
+        model.load_state_dict(load_file(checkpoint_at(output, step) / "model.safetensors"))
+        logger.info("The model of step %d was best by %s.", step, stopping.metric)
 
 
 def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> Path:
-    """Write the model, its tokenizer and the log of the run, the model last and at once."""
-    with (output / "metrics.jsonl").open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(entry) + "\n" for entry in trainer.state.log_history)
+    """Write the model, its tokenizer and the learning curves, the model last and at once."""
     final, partial = output / "model", output / "model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    if trainer.is_world_process_zero():
+        write_curves(output)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        replace_folder(partial, final)
+    trainer.accelerator.wait_for_everyone()
     return final
 
 
-def _weights(recipe: Recipe) -> dict[str, float]:
-    return {name: options.weight for name, options in recipe.task_options.items()}
-
-
-def _only_item(items: list[dict[str, Any]]) -> dict[str, Features]:
-    return items[0]
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+def _callbacks(
+    recipe: Recipe, output: Path, stopping: EarlyStopping | None, stop_after: int | None
+) -> list[TrainerCallback]:
+    """Return what happens between steps, in the order in which it must."""
+    chosen: list[TrainerCallback] = [] if recipe.development is None else [Evaluate(recipe.evaluate_every)]
+    chosen += [LogLast(), WriteMetrics(output), Progress()]
+    if stopping is not None:
+        chosen.append(stopping)
+    if stop_after is not None:
+        chosen.append(StopAfter(stop_after))
+    return chosen

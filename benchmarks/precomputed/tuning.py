@@ -9,17 +9,8 @@ from transformers import set_seed
 from benchmarks.precomputed.split import Split, SplitModel
 from rom_haystack.modeling import load_checkpoint
 from training.recipe import Recipe
-from training.schedules import SCHEDULES
-from training.trainer import (
-    ROMTrainer,
-    StepDataset,
-    build_tasks,
-    claim_folder,
-    last_checkpoint,
-    save_run,
-    set_dropout,
-    training_arguments,
-)
+from training.starting import set_dropout
+from training.trainer import train_model
 
 
 def tune(checkpoint: str, split: Split, recipe: Recipe, data: Path, output: Path) -> Path:
@@ -44,26 +35,11 @@ def tune(checkpoint: str, split: Split, recipe: Recipe, data: Path, output: Path
     """
     set_seed(recipe.seed)
     output.mkdir(parents=True, exist_ok=True)
-    claim_folder(recipe, data, output)
     loaded, tokenizer = load_checkpoint(checkpoint)
     if recipe.attention is not None:
         loaded.encoder.set_attn_implementation(recipe.attention)
     loaded.encoder.embeddings.requires_grad_(not recipe.freeze_embeddings)
     model = SplitModel(loaded, tokenizer, split)
     set_dropout(model, recipe.dropout)
-    tasks = build_tasks(recipe, data / recipe.data, tokenizer)
-    arguments = training_arguments(recipe, output)
-    model.to(arguments.device)
-    for task in tasks.values():
-        task.prepare(model, output)
-    weights = {name: options.weight for name, options in recipe.task_options.items()}
-    trainer = ROMTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=StepDataset(tasks, SCHEDULES[recipe.schedule](weights, recipe.steps, recipe.seed)),
-        data_collator=lambda items: items[0],
-        processing_class=tokenizer,
-        tasks=tasks,
-    )
-    trainer.train(resume_from_checkpoint=last_checkpoint(output))
-    return save_run(trainer, model, tokenizer, output)
+    train_model(model, tokenizer, recipe, data, output)
+    return output / "model"

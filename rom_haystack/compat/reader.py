@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 from haystack import ExtractedAnswer
 
@@ -130,7 +130,7 @@ class Reader:
         raw = [self._raw(answer.score) for answer in found]
         no_answer = self.no_ans_boost - max(raw, default=0.0)
         answers = [self._answer(answer, value) for answer, value in zip(found, raw, strict=True)]
-        sure = sigmoid(self.reader.calibration_factor * no_answer) if raw else 1.0
+        sure = sigmoid(self._factor * no_answer) if raw else 1.0
         answers.insert(sum(value >= no_answer for value in raw), self._no_answer(no_answer, sure))
         return answers, max(raw) - no_answer if raw else 0.0
 
@@ -158,4 +158,8 @@ class Reader:
     def _raw(self, score: float) -> float:
         """Return the log-odds of which a score was made."""
         score = min(max(score, _LEAST), 1 - _LEAST)
-        return math.log(score / (1 - score)) / self.reader.calibration_factor
+        return math.log(score / (1 - score)) / self._factor
+
+    @property
+    def _factor(self) -> float:
+        return cast("float", self.reader.calibration_factor)  # these readers are made with one

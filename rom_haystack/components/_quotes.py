@@ -13,21 +13,29 @@ from rom_haystack.inference.reading import sigmoid
 logger = logging.getLogger(__name__)
 
 
-def rank(
-    documents: Sequence[Document], found: Sequence[Sequence[Answer]], *, no_answer: bool, calibration_factor: float
-) -> list[tuple[Answer, Document | None]]:
-    """Bring the answers of all documents, and the no-answer (without document), into one order.
+Ranked = list[tuple[Answer, Document | None]]
+
+
+def rank(documents: Sequence[Document], found: Sequence[Sequence[Answer]]) -> Ranked:
+    """Bring the answers of all documents into one order.
 
     Ranked by log-odds, which still differ where probabilities have both rounded to 1.
     """
-    ranked: list[tuple[Answer, Document | None]] = [
+    ranked: Ranked = [
         (answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers
     ]
-    if no_answer:
-        best = max((answer.logit for answer, _ in ranked), default=None)
-        logit, score = (0.0, 1.0) if best is None else (-best, sigmoid(-calibration_factor * best))
-        ranked.append((Answer(0, 0, "", logit, score), None))
     return sorted(ranked, key=lambda pair: -pair[0].logit)
+
+
+def with_no_answer(ranked: Ranked, factor: float, threshold: float) -> Ranked:
+    """Put the no-answer (without document) among answers, first where the best one's log-odds are below a threshold.
+
+    It ranks as far above the threshold as the best answer lies below it, and the other way round.
+    """
+    best = ranked[0][0].logit if ranked else None
+    logit, score = (0.0, 1.0) if best is None else (2 * threshold - best, sigmoid(-factor * best))
+    place = sum(answer.logit >= logit for answer, _ in ranked)
+    return [*ranked[:place], (Answer(0, 0, "", logit, score), None), *ranked[place:]]
 
 
 def quote(query: str, answer: Answer, document: Document | None, context_size: int | None) -> ExtractedAnswer:

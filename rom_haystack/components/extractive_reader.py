@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -12,7 +13,7 @@ from haystack.utils import ComponentDevice, Secret
 from rom_haystack.components._documents import warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
 from rom_haystack.components._queries import check_groups, check_query, check_top_k
-from rom_haystack.components._quotes import quote, rank
+from rom_haystack.components._quotes import quote, rank, with_no_answer
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
@@ -20,6 +21,13 @@ logger = logging.getLogger(__name__)
 
 #: Whether, and how soon, reading stops once no further document can plausibly change the best answer.
 AdaptiveReading = Literal["off", "cautious", "fast"]
+
+
+class _Scoring(NamedTuple):
+    """How log-odds become scores, and from where on they speak for an answer."""
+
+    factor: float
+    no_answer_logit: float = 0.0
 
 
 class _Selection(NamedTuple):
@@ -63,7 +71,9 @@ class ROMExtractiveReader(EncoderUser):
         no_answer: Add the candidate "there is no answer here", with `data` and `document` None.
         calibration_factor: Multiplies an answer's log-odds before they become a probability. The stock reader's 0.1
             tempers raw logits; ours are log-odds against the null position, and the default fits the bundled
-            checkpoint on retrieved passages (`python -m training evaluate` prints the best factor).
+            checkpoint on retrieved passages (`python -m training evaluate` prints the best factor). None takes what was
+            measured for the checkpoint (`python -m training calibrate`): its factor, and the log-odds below which its
+            answers come after the no-answer; where nothing was measured, None is the default.
         overlap_threshold: Of two answers of one document, the lower is dropped if they share more than this fraction
             of either; None keeps both.
         model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`; types are as in `ROMTextEmbedder`,
@@ -101,7 +111,7 @@ class ROMExtractiveReader(EncoderUser):
         max_batch_size: int | None = None,
         answers_per_seq: int | None = None,
         no_answer: bool = True,
-        calibration_factor: float = 0.15,
+        calibration_factor: float | None = 0.15,
         overlap_threshold: float | None = 0.01,
         model_kwargs: dict[str, Any] | None = None,
         *,
@@ -266,9 +276,11 @@ class ROMExtractiveReader(EncoderUser):
             return {"answers": [[] for _ in queries]}
         readable = [_readable(group) for group in documents]
         warn_of_textless(document for group in documents for document in group if not _is_readable(document))
+        scoring = self._scoring(options) if any(readable) else _Scoring(options.calibration_factor)
+        options = replace(options, calibration_factor=scoring.factor)
         found = self._read(queries, readable, options)
         nested = [
-            self._quotes(query, group, answers, selection)
+            self._quotes(query, group, answers, selection, scoring)
             for query, group, answers in zip(queries, readable, found, strict=True)
         ]
         return {"answers": nested}
@@ -308,23 +320,31 @@ class ROMExtractiveReader(EncoderUser):
         readable = _readable(documents)
         warn_of_textless(document for document in documents if not _is_readable(document))
         if not readable or selection.top_k == 0:
-            return iter([{"answers": self._quotes(query, [], [], selection), "read": 0}])
+            nothing = self._quotes(query, [], [], selection, _Scoring(options.calibration_factor))
+            return iter([{"answers": nothing, "read": 0}])
+        scoring = self._scoring(options)
         groups = self._warm_encoder().read_in_turn(
             query,
             [document.content or "" for document in readable],
-            options,
+            replace(options, calibration_factor=scoring.factor),
             setting=self.adaptive_reading,
             group_size=group_size,
         )
-        return self._growing(query, readable, groups, selection)
+        return self._growing(query, readable, groups, selection, scoring)
 
     def _growing(
-        self, query: str, documents: list[Document], groups: Iterator[list[list[Answer]]], selection: _Selection
+        self,
+        query: str,
+        documents: list[Document],
+        groups: Iterator[list[list[Answer]]],
+        selection: _Selection,
+        scoring: _Scoring,
     ) -> Iterator[dict[str, Any]]:
         found: list[list[Answer]] = []
         for group in groups:
             found += group
-            yield {"answers": self._quotes(query, documents[: len(found)], found, selection), "read": len(found)}
+            quotes = self._quotes(query, documents[: len(found)], found, selection, scoring)
+            yield {"answers": quotes, "read": len(found)}
 
     def _selection(self, top_k: int | None, score_threshold: float | None, *, no_answer: bool | None) -> _Selection:
         top_k = self.top_k if top_k is None else top_k
@@ -336,10 +356,17 @@ class ROMExtractiveReader(EncoderUser):
         )
 
     def _quotes(
-        self, query: str, documents: list[Document], found: list[list[Answer]], selection: _Selection
+        self,
+        query: str,
+        documents: list[Document],
+        found: list[list[Answer]],
+        selection: _Selection,
+        scoring: _Scoring,
     ) -> list[ExtractedAnswer]:
         """Choose from what was read in the documents."""
-        ranked = rank(documents, found, no_answer=selection.no_answer, calibration_factor=self.calibration_factor)
+        ranked = rank(documents, found)
+        if selection.no_answer:
+            ranked = with_no_answer(ranked, scoring.factor, scoring.no_answer_logit)
         least = selection.score_threshold
         kept = [(answer, document) for answer, document in ranked if least is None or answer.score >= least]
         return [quote(query, *answer, self.context_window_size) for answer in kept[: selection.top_k]]
@@ -365,7 +392,7 @@ class ROMExtractiveReader(EncoderUser):
                 "max_answer_length": self.max_answer_length,
                 "max_query_length": self.max_query_length,
                 "passage_score_weight": self.passage_score_weight,
-                "calibration_factor": self.calibration_factor,
+                **({} if self.calibration_factor is None else {"calibration_factor": self.calibration_factor}),
                 **{name: value for name, value in values.items() if value is not None},
             }
         )
@@ -388,6 +415,18 @@ class ROMExtractiveReader(EncoderUser):
                 ]
             answers = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
         return [[next(answers) for _ in group] for group in texts]
+
+    def _scoring(self, options: ReadingOptions) -> _Scoring:
+        """Return how answers are scored: as given, or as it was measured for the checkpoint where that is wanted."""
+        scores = self._warm_encoder().scores if self.calibration_factor is None else None
+        if scores is None:
+            return _Scoring(options.calibration_factor)
+        if scores.passage_score_weight != options.passage_score_weight:
+            raise ValueError(
+                f"passage_score_weight is {options.passage_score_weight}, but how this checkpoint's answers are scored "
+                f"was measured with {scores.passage_score_weight}. Use that weight, or give a calibration_factor."
+            )
+        return _Scoring(scores.calibration_factor, scores.no_answer_logit)
 
 
 def _readable(documents: list[Document]) -> list[Document]:

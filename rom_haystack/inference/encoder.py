@@ -16,6 +16,7 @@ from rom_haystack.inference.batching import length_bucketed_batches
 from rom_haystack.inference.coalescing import Coalescer
 from rom_haystack.inference.facts import ModelFacts, facts_of
 from rom_haystack.inference.reading import Answer, ReadingOptions, ReadWindow, best_answers
+from rom_haystack.inference.scores import ScoreCalibration
 from rom_haystack.inference.spans import decode_spans
 from rom_haystack.inference.stopping import OFF, StoppingRule, chosen_rule
 from rom_haystack.inference.token_probabilities import TokenProbabilities, token_probabilities
@@ -54,6 +55,7 @@ class ROMEncoder:
 
     Attributes:
         backend: As given, and so `tokenizer`, `facts` and `stopping`.
+        scores: What was measured of the checkpoint's answers; None unless it was loaded with such measurements.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ROMEncoder:
         self.tokenizer = tokenizer
         self.facts = facts
         self.stopping = dict(stopping or {})
+        self.scores: ScoreCalibration | None = None
         self._token_budget = token_budget
         self._coalescer = Coalescer(backend, token_budget=token_budget)
 

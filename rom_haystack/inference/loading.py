@@ -18,6 +18,7 @@ from rom_haystack.inference.export.folder import (
     load_facts,
     load_tokenizer,
 )
+from rom_haystack.inference.scores import load_scores
 from rom_haystack.inference.stopping import load_stopping
 from rom_haystack.inference.tokenization import TextTokenizer
 from rom_haystack.modeling import CheckpointError
@@ -118,7 +119,9 @@ def load_exported(folder: Path, backend: GraphBackend, dtype: str) -> ROMEncoder
     """
     facts = load_facts(folder)
     engine = _graph_backend(folder, facts, backend, dtype)
-    return ROMEncoder(engine, TextTokenizer(load_tokenizer(folder), facts), facts, stopping=load_stopping(folder))
+    encoder = ROMEncoder(engine, TextTokenizer(load_tokenizer(folder), facts), facts, stopping=load_stopping(folder))
+    encoder.scores = load_scores(folder)
+    return encoder
 
 
 def _torch_encoder(spec: EncoderSpec) -> ROMEncoder:
@@ -139,6 +142,7 @@ def _torch_encoder(spec: EncoderSpec) -> ROMEncoder:
     )
     encoder = ROMEncoder.from_model(model, tokenizer)
     encoder.stopping = load_stopping(folder)
+    encoder.scores = load_scores(folder)
     return encoder
 
 

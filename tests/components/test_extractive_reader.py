@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,10 +14,12 @@ from haystack.utils import ComponentDevice
 from rom_haystack.components import ROMExtractiveReader
 from rom_haystack.inference import Answer
 from rom_haystack.inference.reading import sigmoid
+from rom_haystack.inference.scores import ScoreCalibration
 from rom_haystack.inference.stopping import StoppingRule
 
 CPU = ComponentDevice.from_str("cpu")
 QUERY = "Who found radium?"
+STOPPING = {"passage_score_weight": 0.5, "settings": {}}
 
 
 class FakeEncoder:
@@ -105,6 +109,54 @@ class TestRanking:
         answers = fake.run(QUERY, [*PASSAGES, copy.deepcopy(PASSAGES[0])])
         assert data(answers).count("Radium") == 1
         assert [text for _, text in fake._encoder.pairs] == [document.content for document in PASSAGES]
+
+
+class TestMeasuredScoring:
+    """With `calibration_factor=None`, what was measured for the checkpoint."""
+
+    @pytest.fixture
+    def measured(self, fake):
+        def make(**values):
+            fake.calibration_factor = None
+            fake._encoder.scores = ScoreCalibration(**{"calibration_factor": 0.5, "no_answer_logit": 0.0, **values})
+            return fake
+
+        return make
+
+    def test_the_factor(self, measured):
+        answers = measured().run(QUERY, PASSAGES)["answers"]
+        assert data({"answers": answers}) == ["Marie Curie", "Radium", "found", "glows", None]
+        assert [a.score for a in answers] == pytest.approx([sigmoid(s / 2) for s in (3.0, 2.0, 0.5, -1.0, -3.0)])
+
+    @pytest.mark.parametrize(("threshold", "place"), [(-9.0, 4), (0.0, 4), (2.6, 1), (3.0, 1), (3.1, 0), (9.0, 0)])
+    def test_the_no_answer_comes_first_below_the_threshold(self, measured, threshold, place):
+        answers = measured(no_answer_logit=threshold).run(QUERY, PASSAGES)["answers"]
+        assert data({"answers": answers}).index(None) == place
+        assert answers[place].score == pytest.approx(sigmoid(-1.5))
+
+    def test_without_measurements_it_is_the_default(self, fake):
+        fake.calibration_factor, fake._encoder.scores = None, None
+        answers = fake.run(QUERY, PASSAGES)["answers"]
+        assert [a.score for a in answers][::4] == pytest.approx([sigmoid(0.45), sigmoid(-0.45)])
+
+    def test_holds_for_one_weight(self, measured):
+        reader = measured(passage_score_weight=0.25)
+        with pytest.raises(ValueError, match=r"passage_score_weight is 0\.5, but .* measured with 0\.25"):
+            reader.run(QUERY, PASSAGES)
+        reader.calibration_factor = 1.0
+        assert reader.run(QUERY, PASSAGES)["answers"][0].score == pytest.approx(sigmoid(3.0))
+
+    def test_is_read_with_the_checkpoint(self, tiny_checkpoint, documents, tmp_path):
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+        scores = {"calibration_factor": 0.5, "no_answer_logit": 1e6, "passage_score_weight": 0.5, "measured": {}}
+        (folder / "calibration.json").write_text(json.dumps({"scores": scores, "stopping": STOPPING}))
+        given = ROMExtractiveReader(folder, CPU, calibration_factor=0.5).run(QUERY, documents)["answers"]
+        reader = ROMExtractiveReader(folder, CPU, calibration_factor=None)
+        found = reader.run(QUERY, documents)["answers"]
+        assert found[0].data is None
+        assert [a for a in found if a.data] == [a for a in given if a.data]
+        again = ROMExtractiveReader.from_dict(reader.to_dict())
+        assert again.calibration_factor is None
 
 
 class TestOptions:

@@ -19,7 +19,7 @@ from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_che
 from rom_haystack.modeling.conversion.convert import convert
 from rom_haystack.modeling.conversion.writing import write_checkpoint, write_sentence_transformers
 from training.recipe import Recipe
-from training.trainer import start_model
+from training.starting import start_model
 
 from .conftest import PASSAGES, QUERIES, Bomb
 

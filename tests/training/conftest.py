@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from training.data.jsonl import read_passages, read_questions
+from training.data.formats import read_data
 from training.recipe import Recipe, checked
+from training.tasks.base import PassageTask
 
 FILLER = "Boats carry grain, salt and timber from one quiet harbour to the next in every season of the year. "
 PASSAGES = [
@@ -36,11 +38,25 @@ QUESTIONS = [
     ("q10", "How much less was paid?", ["12%"], "p6"),
     ("q11", "Who built the pyramids?", [], "p2"),
 ]
+#: Paragraphs in two sentences or more, with a span that stands in two of them.
+TEXTS = [
+    "Marie Curie was born in Warsaw. In Paris, Marie Curie found radium.",
+    "The Nile flows north through Egypt. Ships on the Nile carry grain and salt.",
+    "Mount Everest stands in Nepal. Climbers reach Mount Everest in May, before the rains.",
+    "Bees dance in the dark hive. A returning swarm of Bees tells where flowers grow.",
+    "Galileo drew the Moon in 1609. He saw mountains, which nobody before Galileo had seen.",
+    "Pharos had a lighthouse. Sailors saw the fire of Pharos from far away at night.",
+    "The Danube rises in Germany. Ten countries share the Danube and its water.",
+    "Apollo 11 left in July. Michael Collins flew Apollo 11 around the Moon alone.",
+    "Venice stands on wooden piles. Boats take people through Venice and out to sea.",
+    "Papyrus grew along the banks. Scribes wrote on Papyrus with pens of reed.",
+    "Amsterdam has more bridges than Venice. Bicycles fill Amsterdam on every day of the year.",
+]
 
 
 @pytest.fixture
 def data_root(tmp_path: Path) -> Path:
-    """Root of the data; the data set is the folder `mini` in it."""
+    """Root of the data: the data set is the folder `mini` in it, and `texts` holds the paragraphs of a text file."""
     folder = tmp_path / "data" / "mini"
     folder.mkdir(parents=True)
     passages = [{"id": i, "title": title, "text": text} for i, title, text in PASSAGES]
@@ -56,17 +72,21 @@ def data_root(tmp_path: Path) -> Path:
     ]
     for name, rows in (("passages", passages), ("questions", questions)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder.parent / "texts").mkdir()
+    (folder.parent / "texts" / "notes.txt").write_text("\n\n".join(TEXTS) + "\n", encoding="utf-8")
     return folder.parent
 
 
 @pytest.fixture
 def make_task(data_root: Path, tiny_tokenizer: Any) -> Callable[..., Any]:
-    """Build a task over the small data set: `make_task(kind, seed=…, **options)`."""
-    questions = [question for question in read_questions(data_root / "mini") if question.answers]
-    passages = read_passages(data_root / "mini")
+    """Build a task over the small data set, or the texts: `make_task(kind, seed=…, **options)`."""
+    mini, texts = read_data(data_root / "mini"), read_data(data_root / "texts")
 
     def make(kind: Any, seed: int = 1, **options: Any) -> Any:
-        return kind(kind.Options(**options), questions, passages, tiny_tokenizer, seed)
+        if issubclass(kind, PassageTask):
+            return kind(kind.Options(**options), kind.items_of(texts), texts.passages, tiny_tokenizer, seed)
+        questions = [question for question in mini.questions if question.answers]
+        return kind(kind.Options(**options), questions, mini.passages, tiny_tokenizer, seed)
 
     return make
 
@@ -91,3 +111,12 @@ def make_recipe() -> Callable[..., Recipe]:
         return checked(Recipe, {**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def bert_folder(tmp_path: Path, tiny_model: Any, tiny_tokenizer: Any) -> Path:
+    """Folder of a plain tiny BERT with its tokenizer."""
+    folder = tmp_path / "bert"
+    copy.deepcopy(tiny_model.encoder).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder

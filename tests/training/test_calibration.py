@@ -15,12 +15,22 @@ from hypothesis.extra import numpy as arrays
 from typer.testing import CliRunner
 
 from rom_haystack.inference import EncoderSpec, ReadingOptions
+from rom_haystack.inference.scores import load_scores
 from rom_haystack.inference.stopping import StoppingRule, load_stopping
 from training.__main__ import app
-from training.calibration import RetrieveAndRead, calibrate, checks_table, draw, first_half, reciprocal_rank_fusion
+from training.calibration import (
+    RetrieveAndRead,
+    calibrate,
+    checks_table,
+    draw,
+    first_half,
+    reciprocal_rank_fusion,
+    scores_table,
+)
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
+from training.scores import best_of, check_scores, fit_scores
 from training.stopping import (
     ReadPassages,
     agreement,
@@ -32,6 +42,7 @@ from training.stopping import (
     fit_rule,
     passages_read,
 )
+from training.unanswerable import Judged
 
 # Few values, so that ties occur; no answer at all among them.
 VALUE = st.sampled_from([-np.inf, -2.5, -0.5, 0.0, 0.29, 1.0, 2.2, 3.0, 5.3])
@@ -235,6 +246,63 @@ class TestData:
 SETS = {"questions_in": "mini", "checks_in": ["mini"], "passages_in": ["mini"], "passage_count": 2}
 
 
+def checks_of(result, setting):
+    return [row for row in result["stopping"]["measured"]["checks"] if row["setting"] == setting]
+
+
+def load_checkpointed(checkpoint, folder):
+    """Load the tiny checkpoint with the calibration of a folder beside it."""
+    beside = shutil.copytree(checkpoint, folder / "beside")
+    shutil.copy(folder / "calibration.json", beside)
+    return EncoderSpec(str(beside), backend="torch", dtype="float32").load()
+
+
+class TestScores:
+    def found(self, logits, f1):
+        return ReadPassages(np.array(logits), np.round(f1), np.array(f1))
+
+    def test_the_factor_fits_the_best_answers(self):
+        rng = np.random.default_rng(3)
+        best = rng.normal(1, 5, size=4000)
+        right = (rng.random(4000) < 1 / (1 + np.exp(-0.4 * best))).astype(float)
+        found = self.found(np.stack([best - 1, best], axis=1), np.stack([1 - right, right], axis=1))
+        judged = Judged(np.ones(2, dtype=bool), np.zeros(2), np.ones(2), np.ones(2))
+        scores = fit_scores(found, judged, 0.25)
+        assert scores.calibration_factor == pytest.approx(0.4, rel=0.1)
+        assert (scores.no_answer_logit, scores.passage_score_weight) == (0.0, 0.25)
+        row = check_scores(found, judged, scores)
+        assert row["calibration error"] < 3 < row["calibration error by default"]
+        assert (row["question count"], row["answerable"], row["unanswerable"]) == (4000, 2, 0)
+        assert row["SQuAD 2.0 F1"] is row["no-answer AUROC"] is None
+
+    def test_questions_without_answer_or_gold_do_not_count(self):
+        found = self.found([[-np.inf, -np.inf], [1.0, 2.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])
+        logits, quality = best_of(found)
+        assert (logits.tolist(), quality.tolist()) == ([2.0], [1.0])
+
+    def test_the_threshold_serves_squad2(self):
+        judged = Judged(
+            answerable=np.array([True, True, False, False]),
+            logits=np.array([5.0, 2.12345, 2.0, -1.0]),
+            em=np.array([1.0, 1.0, 0.0, 0.0]),
+            f1=np.array([1.0, 1.0, 0.0, 0.0]),
+        )
+        found = self.found([[1.0]] * 4, [[1.0]] * 4)
+        scores = fit_scores(found, judged, 0.5)
+        assert scores.no_answer_logit == 2.123
+        row = check_scores(found, judged, scores)
+        assert (row["SQuAD 2.0 F1"], row["SQuAD 2.0 F1 by default"], row["no-answer AUROC"]) == (100, 75, 100)
+
+    def test_a_threshold_is_a_number_even_where_all_is_answered(self):
+        everything = Judged(
+            answerable=np.array([True, False]),
+            logits=np.array([-np.inf, -4.0]),
+            em=np.ones(2),
+            f1=np.ones(2),
+        )
+        assert fit_scores(self.found([[1.0]], [[1.0]]), everything, 0.5).no_answer_logit == -4.0
+
+
 class TestCalibrate:
     PROMISES = {"cautious": 0.6, "fast": 0.5}  # noqa: RUF012
 
@@ -252,6 +320,14 @@ class TestCalibrate:
         assert measured["backend"] == "torch-float32"
         assert measured["promises"] == {"cautious": 60, "fast": 50}
         assert measured["passages in the collection"] == 7
+        scores = load_scores(tmp_path)
+        assert scores.passage_score_weight == 0.5
+        assert load_checkpointed(tiny_checkpoint, tmp_path).scores == scores
+        checked = result["scores"]["measured"]
+        assert checked["unanswerable"] in (0, 1)  # the one such question is about one of the halves
+        assert checked["question count"] + checked["unanswerable"] >= checks_of(result, "fast")[0]["question count"]
+        assert 0 <= checked["calibration error"] <= 100
+        assert f"| calibration_factor | {scores.calibration_factor} |" in scores_table(result)
         checks = [row for row in measured["checks"] if row["setting"] == "fast"]
         assert [(row["order"], row["passages"]) for row in checks[:4]] == [
             ("dense", 2),

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rom_haystack.inference import Answer, ReadingOptions
-from rom_haystack.metrics import exact_match, f1
+from rom_haystack.metrics import Figure, exact_match, f1, figure
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
 from training.data.dataset import Passage, Question
@@ -24,9 +24,12 @@ from training.evaluation import (
     load_base,
     markdown_table,
     recall_scores,
+    statistic_figure,
+    without_answer,
 )
 from training.recipe import load_recipe
 from training.release import read_report, release, write_report
+from training.unanswerable import Judged, auroc
 
 TEXTS = ["The Nile flows north.", "Galileo drew the Moon in 1609.", "Papyrus grows along the banks."]
 
@@ -82,6 +85,31 @@ def test_calibration_factor_recovers_the_temperature():
     assert calibration_factor(answers, right) == pytest.approx(0.3, rel=0.1)
 
 
+def test_the_best_passage_that_does_not_answer():
+    texts = ["The Nile flows north.", "The nile, again", "Papyrus grows.", "Cheese"]
+    passages = [Passage(str(i), "", text) for i, text in enumerate(texts)]
+    questions = [
+        Question("a", "?", ("Nile",), "0"),
+        Question("b", "?", ("Papyrus",), "3"),
+        Question("c", "?", ("e",), "3"),
+    ]
+    found = without_answer(questions, passages, np.array([[0, 1, 2], [3, 2, 0], [3, 3, 3]]))
+    assert [(question.id, read) for question, read in found] == [("a", [texts[2]]), ("b", [texts[0]])]
+
+
+def test_a_statistic_has_its_interval_and_skips_draws_without_it():
+    values = np.repeat([0.0, 1.0], [25, 75])
+    judged = Judged(np.ones(100, dtype=bool), np.zeros(100), values, values)
+    expected = figure(values, seed=1)
+    found = statistic_figure(lambda some: some.em.mean(), [judged], seed=1)
+    assert found.mean == 75
+    assert (found.low, found.high) == (pytest.approx(expected.low, abs=2), pytest.approx(expected.high, abs=2))
+    both = Judged(np.array([True, True, False]), np.array([2.0, 1.0, 0.0]), np.zeros(3), np.zeros(3))
+    assert statistic_figure(auroc, [both], seed=1) == Figure(100, 100, 100)
+    apart = [both.take(np.array([0, 1])), both.take(np.array([2]))]
+    assert statistic_figure(auroc, apart, seed=1) == Figure(100, 100, 100)
+
+
 def test_untuned_base_embeds_like_the_encoder_it_is(base_folder, tiny_encoder):
     base = load_base(str(base_folder), "float32")
     np.testing.assert_allclose(base.encode_passages(TEXTS), tiny_encoder.encode_passages(TEXTS), atol=1e-5)
@@ -102,6 +130,13 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     assert report["settings"]["question count"] == 8
     assert report["systems"]["bm25"]["recall@5"].mean >= 75  # the words of the questions stand in the passages
     assert {"recall@1", "MRR", "end-to-end EM", "reading F1"} <= set(report["systems"]["rom"])
+    found = report["systems"]["rom"]
+    assert report["settings"]["unanswerable question count"] == 1
+    squad2 = {"SQuAD 2.0 EM", "SQuAD 2.0 F1", "SQuAD 2.0 best EM", "SQuAD 2.0 best F1", "no-answer AUROC, adversarial"}
+    assert squad2 | {"no-answer AUROC, retrieved"} <= set(found)
+    assert found["SQuAD 2.0 best F1"].mean >= found["SQuAD 2.0 F1"].mean
+    assert not squad2 & set(report["systems"]["bm25"])
+    assert 0 <= report["settings"]["calibration error fitted"] <= 100
     write_report(report, tmp_path / "report.json")
     assert read_report(tmp_path / "report.json") == report
 

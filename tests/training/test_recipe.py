@@ -9,11 +9,14 @@ import yaml
 
 from training.errors import RecipeError
 from training.recipe import Recipe, load_recipe
+from training.schedules import SCHEDULES, Mixture, Stage
 from training.tasks.reading import ReadingTaskOptions
 from training.tasks.retrieval import RetrievalTaskOptions
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 VALID = {"name": "a", "encoder": "b", "data": "c", "steps": 10, "tasks": {"reading": {}, "retrieval": None}}
+
+BOTH = {"reading": 1, "retrieval": "5e-1"}
 
 
 def write(folder: Path, values) -> Path:
@@ -42,6 +45,22 @@ def test_numbers_as_yaml_writes_them(tmp_path, text, value):
     assert type(recipe.learning_rate) is float
 
 
+def test_schedules_take_weights_rates_and_stages(tmp_path):
+    tasks = {"reading": {"weight": 2, "sampling_rate": 3}, "retrieval": None}
+    stages = [{"weights": {"retrieval": 1}, "share": "1e-1"}, {"weights": BOTH}]
+    recipe = load_recipe(write(tmp_path, {**VALID, "tasks": tasks, "stages": stages}))
+    parts = [Stage({"retrieval": 1.0}, 0.1), Stage({"reading": 1.0, "retrieval": 0.5}, 1.0)]
+    assert recipe.mixture == Mixture({"reading": 2.0, "retrieval": 1.0}, {"reading": 3.0}, parts)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_another_schedule_is_one_word(tmp_path, schedule):
+    stages = [{"weights": {"reading": 1}}, {"weights": BOTH}]
+    for values in (VALID, {**VALID, "stages": stages}):
+        recipe = load_recipe(write(tmp_path, {**values, "schedule": schedule}))
+        assert len(SCHEDULES[recipe.schedule](recipe.mixture, recipe.steps, recipe.seed)) == recipe.steps
+
+
 def test_overrides_replace_what_is_given(tmp_path):
     recipe = load_recipe(write(tmp_path, VALID), steps=3, encoder=None)
     assert (recipe.steps, recipe.encoder) == (3, "b")
@@ -59,6 +78,16 @@ def test_released_recipes_are_valid(path):
     assert load_recipe(path).name == path.stem
 
 
+def test_released_recipes_of_one_model_differ_by_a_word():
+    texts = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in RECIPES}
+    lines = [texts[f"rom-minilm-l6-{schedule}"] for schedule in ("sequential", "annealed")]
+    differing = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert differing == [
+        ("name: rom-minilm-l6-sequential", "name: rom-minilm-l6-annealed"),
+        ("schedule: sequential", "schedule: annealed"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -73,9 +102,57 @@ def test_released_recipes_are_valid(path):
         ({"tasks": {}}, "'tasks' is empty"),
         ({"tasks": ["reading"]}, r"'tasks' must be a mapping, found \['reading'\]"),
         ({"tasks": {"reading": 3}}, "'tasks.reading' must be a mapping, found 3"),
-        ({"tasks": {"reading": {"batch_size": 0}}}, "A task's 'batch_size' is 0; it must be at least 1"),
-        ({"tasks": {"reading": {"weight": 0}}}, "A task's 'weight' is 0.0; it must be above 0"),
+        ({"tasks": {"reading": {"batch_size": 0}}}, "'tasks.reading.batch_size' is 0; it must be at least 1"),
+        ({"tasks": {"reading": {"weight": 0}}}, "'tasks.reading.weight' is 0.0; it must be above 0"),
         ({"tasks": {"reading": {"batch_size": 2.5}}}, "'tasks.reading.batch_size' must be of type int, found 2.5"),
+        ({"tasks": {"reading": {"sampling_rate": 0}}}, "'tasks.reading.sampling_rate' is 0.0; it must be above 0"),
+        ({"tasks": {"reading": {"negative_rate": 2}}}, "'tasks.reading.negative_rate' is 2.0; it must be from 0 to 1"),
+        ({"data": []}, "'data' is empty; name a folder or file below --data"),
+        ({"data": 5}, "'data' must be of type str, found 5"),
+        ({"data": ["a", 5]}, "'data.1' must be of type str, found 5"),
+        (
+            {"tasks": {"reading": {"data": []}}},
+            r"'tasks.reading.data' is \[\]; it must be a folder or file below --data",
+        ),
+        ({"tasks": {"reading": {"data": 3}}}, "'tasks.reading.data' must be of type str, found 3"),
+        (
+            {"tasks": {"retrieval": {"contrast": "all"}}},
+            "'tasks.retrieval.contrast' is 'all'; it must be one of bank, b",
+        ),
+        ({"tasks": {"retrieval": {"chunk_size": 0}}}, "'tasks.retrieval.chunk_size' is 0; it must be at least 1"),
+        ({"tasks": {"retrieval": {"positives": 0}}}, "'tasks.retrieval.positives' is 0; it must be at least 1"),
+        ({"tasks": {"retrieval": {"hard_negatives": -1}}}, "'tasks.retrieval.hard_negatives' is -1; it must be at lea"),
+        ({"tasks": {"retrieval": {"temperature": 0}}}, "'tasks.retrieval.temperature' is 0.0; it must be above 0"),
+        (
+            {"tasks": {"masked_lm": {"mask_rate": 0}}},
+            "'tasks.masked_lm.mask_rate' is 0.0; it must be above 0 and below",
+        ),
+        ({"tasks": {"masked_lm": {"max_length": 3}}}, "'tasks.masked_lm.max_length' is 3; it must be at least 4"),
+        (
+            {"tasks": {"inverse_cloze": {"kept_rate": 2}}},
+            "'tasks.inverse_cloze.kept_rate' is 2.0; it must be from 0 to",
+        ),
+        (
+            {"tasks": {"masked_lm": {}}, "heads": {"reading": {}}},
+            "'heads' lacks 'masked_lm', which task 'masked_lm' trai",
+        ),
+        ({"stages": {"reading": 1}}, r"'stages' must be a list, found \{'reading': 1\}"),
+        ({"stages": []}, "'stages' has no stage that trains task 'reading'"),
+        ({"stages": ["reading"]}, "'stages.0' must be a mapping, found 'reading'"),
+        ({"stages": [{"weights": BOTH}, {"share": 1}]}, "'stages.1.weights' is missing"),
+        (
+            {"stages": [{"weights": BOTH}, {"weights": {}}]},
+            "'stages.1.weights' is {}; it must be a weight for at least",
+        ),
+        ({"stages": [{"weights": BOTH, "shar": 1}]}, r"'stages.0.shar' is unknown. Did you mean 'stages.0.share'\?"),
+        ({"stages": [{"weights": BOTH, "share": 0}]}, "'stages.0.share' is 0.0; it must be above 0"),
+        ({"stages": [{"weights": {**BOTH, "reading": -1}}]}, "'stages.0.weights.reading' is -1.0; it must be above 0"),
+        ({"stages": [{"weights": {"reading": "x"}}]}, "'stages.0.weights.reading' must be a number, found 'x'"),
+        (
+            {"stages": [{"weights": BOTH}, {"weights": {"qa": 1}}]},
+            "'stages.1.weights.qa' is no task of this recipe; cho",
+        ),
+        ({"stages": [{"weights": {"reading": 1}}]}, "'stages' has no stage that trains task 'retrieval'"),
         ({"heads": "mean"}, "'heads' must be a mapping, found 'mean'"),
         ({"schedule": "sometimes"}, "'schedule' is 'sometimes'; choose from joint, alternating"),
         ({"steps": 0}, "'steps' is 0 or missing; it must be at least 1, unless 'epochs' is given"),
@@ -86,13 +163,27 @@ def test_released_recipes_are_valid(path):
         ({"warmup_steps": 0.1}, "'warmup_steps' must be of type int, found 0.1"),
         (
             {"tasks": {"reading": {"max_length": 64, "stride": 20}}},
-            r"Task 'reading' has 'stride' 20; it must be at least 0 and below 12",
+            r"'tasks.reading.stride' is 20; it must be at least 0 and below 12",
         ),
         ({"steps": True}, "'steps' must be of type int, found True"),
         ({"steps": "many"}, "'steps' must be of type int, found 'many'"),
         ({"steps": None}, "'steps' must be of type int, found None"),
         ({"checkpoint_every": 0}, "'checkpoint_every' is 0"),
         ({"learning_rate": 0}, "'learning_rate' is 0.0; it must be above 0"),
+        ({"learning_rate": float("nan")}, "'learning_rate' is nan; it must be above 0 and finite"),
+        ({"learning_rate": float("inf")}, "'learning_rate' is inf; it must be above 0 and finite"),
+        ({"gradient_accumulation": 0}, "'gradient_accumulation' is 0; it must be at least 1"),
+        ({"log_every": 0}, "'log_every' is 0; it must be at least 1"),
+        ({"evaluate_every": 0}, "'evaluate_every' is 0; it must be at least 1"),
+        ({"development_questions": 0}, "'development_questions' is 0; it must be at least 1"),
+        ({"development": "d", "patience": 0}, "'patience' is 0; it must be at least 1"),
+        ({"patience": 3}, "'patience' is 3, but there is nothing to watch; name 'development' data"),
+        ({"metric": "f1"}, "'metric' is 'f1'; choose from EM, F1, recall@1, recall@5, recall@20"),
+        ({"seed": -1}, "'seed' is -1; it must be from 0 to 4294967295"),
+        ({"warmup_ratio": 1.5}, "'warmup_ratio' is 1.5; it must be from 0 to 1"),
+        ({"dropout": 1}, "'dropout' is 1.0; it must be from 0 to 0.99"),
+        ({"weight_decay": -0.1}, "'weight_decay' is -0.1; it must be from 0"),
+        ({"max_grad_norm": -1}, "'max_grad_norm' is -1.0; it must be at least 0 and finite. 0 clips nothing"),
         ({"learning_rate": "fast"}, "'learning_rate' must be a number, found 'fast'"),
         ({"learning_rate": True}, "'learning_rate' must be of type float, found True"),
         ({"bf16": "yes please"}, "'bf16' must be of type bool, found 'yes please'"),
@@ -128,3 +219,11 @@ def test_files_that_can_not_be_read(tmp_path):
     for path, message in (("none.yaml", "can't be read"), (".", "can't be read"), ("binary.yaml", "not valid YAML")):
         with pytest.raises(RecipeError, match=message):
             load_recipe(tmp_path / path)
+
+
+def test_tensorboard_must_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.limits.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="'tensorboard' is true, but TensorBoard is not installed"):
+        load_recipe(write(tmp_path, {**VALID, "tensorboard": True}))
+    monkeypatch.setattr("training.limits.importlib.util.find_spec", lambda name: name == "tensorboardX" or None)
+    assert load_recipe(write(tmp_path, {**VALID, "tensorboard": True})).tensorboard

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 
@@ -17,20 +16,14 @@ from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import CheckpointError, ROMConfig, ROMModel, load_checkpoint, resolve_checkpoint
 from rom_haystack.modeling.conversion.convert import convert
 from rom_haystack.modeling.conversion.writing import write_checkpoint
+from training.batches import in_steps
+from training.checkpoints import last_checkpoint
 from training.errors import DataError, RecipeError
+from training.loop import ROMTrainer
+from training.runs import claim_folder
 from training.schedules import SCHEDULES
-from training.trainer import (
-    ROMTrainer,
-    build_tasks,
-    claim_folder,
-    in_steps,
-    last_checkpoint,
-    rom_checkpoint,
-    set_dropout,
-    start_model,
-    train,
-    training_arguments,
-)
+from training.starting import rom_checkpoint, set_dropout, start_model
+from training.trainer import build_tasks, train, training_arguments
 
 RUNTIME = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos"}
 TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
@@ -57,12 +50,6 @@ def dropping(config):
         if "dropout" in name and isinstance(value, int | float) and "classifier" not in name:
             setattr(config, name, 0.5)
     return config
-
-
-@pytest.fixture
-def bert_folder(tmp_path, tiny_model, tiny_tokenizer):
-    """Folder of a plain tiny BERT with its tokenizer."""
-    return saved(copy.deepcopy(tiny_model.encoder), tiny_tokenizer, tmp_path / "bert")
 
 
 def test_a_run_makes_a_model_that_reads_and_retrieves(encoder_folder, make_recipe, data_root, tmp_path):
@@ -200,8 +187,8 @@ class TestOtherKinds:
 def test_epochs_pass_every_question(bert_folder, make_recipe, data_root, tmp_path, monkeypatch):
     tasks = {"reading": {"batch_size": 4}, "retrieval": {"batch_size": 5}}
     recipe = make_recipe(bert_folder, steps=0, epochs=2, tasks=tasks, warmup_steps=5)
-    built = build_tasks(recipe, data_root / "mini", AutoTokenizer.from_pretrained(bert_folder))
-    assert [len(built[name].questions) for name in tasks] == [12, 11]  # the unanswerable one trains reading only
+    built = build_tasks(recipe, data_root, AutoTokenizer.from_pretrained(bert_folder))
+    assert [len(built[name].items) for name in tasks] == [12, 11]  # the unanswerable one trains reading only
     assert in_steps(recipe, built).steps == 6
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert in_steps(recipe, built).steps == 2
@@ -215,10 +202,10 @@ def test_epochs_pass_every_question_where_steps_are_shared(make_recipe, data_roo
     def steps(reading, retrieval):
         tasks = {"reading": {"batch_size": 4, "weight": reading}, "retrieval": {"batch_size": 6, "weight": retrieval}}
         recipe = make_recipe("encoder", steps=0, epochs=1000, schedule="alternating", tasks=tasks)
-        built = build_tasks(recipe, data_root / "mini", tiny_tokenizer)
+        built = build_tasks(recipe, data_root, tiny_tokenizer)
         assert [task.batches_per_epoch for task in built.values()] == [3, 2]
         planned = in_steps(recipe, built).steps
-        plan = SCHEDULES["alternating"]({"reading": reading, "retrieval": retrieval}, planned, recipe.seed)
+        plan = SCHEDULES["alternating"](recipe.mixture, planned, recipe.seed)
         passed = [sum(name in step for step in plan) / built[name].batches_per_epoch for name in tasks]
         assert min(passed) == pytest.approx(1000, rel=0.05)
         return planned
@@ -350,7 +337,11 @@ class TestMistakes:
 
     def test_unknown_head(self, bert_folder, make_recipe, data_root, tmp_path):
         with pytest.raises(CheckpointError, match="Unknown head 'summary'"):
-            train(make_recipe(bert_folder, heads={"summary": {}}), data_root, tmp_path / "run")
+            train(
+                make_recipe(bert_folder, heads={"reading": {}, "retrieval": {}, "summary": {}}),
+                data_root,
+                tmp_path / "run",
+            )
 
     def test_missing_data(self, bert_folder, make_recipe, data_root, tmp_path):
         with pytest.raises(DataError, match=r"no passages\.jsonl\.gz or passages\.jsonl there"):
@@ -360,7 +351,7 @@ class TestMistakes:
         path = data_root / "mini" / "questions.jsonl"
         path.write_text(path.read_text(encoding="utf-8").replace('"p4"', '"p99"'), encoding="utf-8")
         with pytest.raises(DataError, match="question 'q7' names passage 'p99', which is missing"):
-            build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)
+            build_tasks(make_recipe("encoder"), data_root, tiny_tokenizer)
 
     @pytest.mark.parametrize(("unanswerable", "task"), [("true", "retrieval"), ("false", "reading")])
     def test_no_question_with_an_answer(self, make_recipe, data_root, tiny_tokenizer, unanswerable, task):
@@ -368,7 +359,7 @@ class TestMistakes:
         question = path.read_text(encoding="utf-8").splitlines()[-1]
         path.write_text(question.replace("true", unanswerable) + "\n", encoding="utf-8")
         with pytest.raises(DataError, match=f"no question there has an answer, so task '{task}' has nothing"):
-            build_tasks(make_recipe("encoder"), data_root / "mini", tiny_tokenizer)
+            build_tasks(make_recipe("encoder"), data_root, tiny_tokenizer)
 
 
 def test_a_run_folder_belongs_to_one_recipe_and_data(encoder_folder, make_recipe, data_root, tmp_path):
@@ -392,7 +383,7 @@ def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, m
     (run / "checkpoint-2" / "trainer_state.json").unlink()
     if state:
         (run / "checkpoint-2" / "trainer_state.json").write_text(state)
-    assert last_checkpoint(run) == str(run / "checkpoint-1")
+    assert last_checkpoint(run) == run / "checkpoint-1"
     train(recipe, data_root, run)
     expected = weights_of(tmp_path / "whole")
     assert all(torch.equal(value, expected[name]) for name, value in weights_of(run).items())

@@ -1,4 +1,4 @@
-"""JSON files, plain or gzip'd: whole, or item by item, so that a file may be larger than memory."""
+"""JSON and text files, plain or gzip'd: whole, or item by item, so that a file may be larger than memory."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 except (ValueError, RecursionError) as error:
                     raise DataError(f"{path}, line {number}: not JSON ({error}).") from error
                 yield number, value
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Read a text file line by line.
+
+    Raises:
+        DataError: The file can't be read.
+    """
+    with _opened(path) as file:
+        yield from file
 
 
 def json_items(path: Path) -> Iterator[tuple[int, Any]]:

@@ -3,6 +3,7 @@
 A data set is a folder with `passages.jsonl[.gz]` (`id`, `title`, `text`) and `questions.jsonl[.gz]` (`id`, `question`,
 `answers` as a list of `{text, start}`, `passage_id`). `start` counts code points in the passage's text. Where they
 apply, questions have `unanswerable` (true), `other_positive_ids` and `hard_negative_ids` (lists of passage ids), too.
+A corpus, which only tasks that learn from passages can use, has no questions file.
 """
 
 from __future__ import annotations
@@ -23,13 +24,20 @@ _FIELDS = ("id", "question", "answers", "passage_id", "unanswerable", *_ID_LISTS
 
 
 def read_jsonl(folder: Path) -> DataSet:
-    """Read a folder's passages and questions.
+    """Read a folder's passages, and its questions if it has any.
 
     Raises:
         DataError: As `read_passages` and `read_questions` do.
     """
     left_out: Counter[str] = Counter()
-    return DataSet(read_passages(folder, left_out), read_questions(folder, left_out), left_out)
+    passages = read_passages(folder, left_out)
+    questions = read_questions(folder, left_out) if _file(folder, "questions") else []
+    return DataSet(passages, questions, left_out)
+
+
+def has_jsonl(folder: Path) -> bool:
+    """Tell whether a folder holds passages as JSON lines."""
+    return _file(folder, "passages") is not None
 
 
 def read_passages(folder: Path, left_out: Counter[str] | None = None) -> dict[str, Passage]:
@@ -110,8 +118,12 @@ def _ids(row: dict[str, Any], field: str, where: str) -> tuple[str, ...]:
     return tuple(ids)
 
 
+def _file(folder: Path, stem: str) -> Path | None:
+    return next((p for p in (folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl") if p.is_file()), None)
+
+
 def _rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    path = next((p for p in (folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl") if p.is_file()), None)
+    path = _file(folder, stem)
     if path is None:
         raise DataError(f"{folder}: no {stem}.jsonl.gz or {stem}.jsonl there. Is the --data folder right?")
     for number, row in json_lines(path):

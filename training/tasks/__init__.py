@@ -1,9 +1,28 @@
 """Tasks: data, collation, loss and metrics of one skill each. A new task is one module and one line here."""
 
+from typing import Any
+
 from training.tasks.base import Task
+from training.tasks.inverse_cloze import InverseClozeTask
+from training.tasks.masked_lm import MaskedLMTask
 from training.tasks.reading import ReadingTask
+from training.tasks.recurring_spans import RecurringSpansTask
 from training.tasks.retrieval import RetrievalTask
 
-TASKS: dict[str, type[Task]] = {"reading": ReadingTask, "retrieval": RetrievalTask}
+TASKS: dict[str, type[Task[Any]]] = {
+    "reading": ReadingTask,
+    "retrieval": RetrievalTask,
+    "masked_lm": MaskedLMTask,
+    "inverse_cloze": InverseClozeTask,
+    "recurring_spans": RecurringSpansTask,
+}
 
-__all__ = ["TASKS", "ReadingTask", "RetrievalTask", "Task"]
+__all__ = [
+    "TASKS",
+    "InverseClozeTask",
+    "MaskedLMTask",
+    "ReadingTask",
+    "RecurringSpansTask",
+    "RetrievalTask",
+    "Task",
+]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from training.errors import RecipeError
+from training.data.dataset import Passage, Question
+from training.errors import RecipeError, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rom_haystack.modeling import ROMModel
-    from training.data.dataset import Passage, Question
+    from training.data.dataset import DataSet
 
 Features = dict[str, Any]
+#: What a task learns from: questions, or passages alone.
+Item = TypeVar("Item", Question, Passage)
 
 
 @dataclass(frozen=True)
@@ -30,82 +34,168 @@ class TaskOptions:
     """Options that every task has.
 
     Args:
-        weight: Weight of the task's loss (`joint`) or its sampling weight (`alternating`).
-        batch_size: Questions per batch.
+        weight: Weight of the task's loss where a step trains several tasks; see `sampling_rate` for where it trains
+            one.
+        sampling_rate: How often the task is drawn where a step trains one task (`alternating`), relative to the other
+            tasks; its loss then has its `weight`. None to draw it by its weight, and take its loss as it is.
+        batch_size: Questions, or passages, per batch.
+        data: Folder or file that the task learns from, below the `--data` option, or a list of them; None for the
+            recipe's `data`.
     """
 
     weight: float = 1.0
+    sampling_rate: float | None = None
     batch_size: int = 32
+    data: str | list[str] | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise RecipeError(f"A task's 'batch_size' is {self.batch_size}; it must be at least 1.")
-        if not self.weight > 0:
-            raise RecipeError(f"A task's 'weight' is {self.weight}; it must be above 0.")
+        require(self, "batch_size", self.batch_size >= 1, "at least 1")
+        require(self, "data", self.data is None or bool(self.data), "a folder or file below --data")
+        require(self, "weight", self.weight > 0, "above 0")
+        require(self, "sampling_rate", self.sampling_rate is None or self.sampling_rate > 0, "above 0")
 
 
-class Task(ABC):
+class Task(ABC, Generic[Item]):
     """One skill: it makes batches out of data and a loss out of a model and a batch.
 
-    Batches are a pure function of (seed, batch number), so a resumed run sees exactly what it would have seen.
+    Batches are a pure function of (seed, batch number), so a resumed run sees exactly what it would have seen. A new
+    task derives from `QuestionTask` or `PassageTask`, names its head, and says how items become features and features
+    a loss.
 
     Args:
         options: The task's options from the recipe.
-        questions: Training questions.
-        passages: Passages by id.
+        items: What it learns from.
+        passages: Passages of the data set, by id.
         tokenizer: The encoder's tokenizer.
         seed: Seed of data order and sampling.
     """
 
     Options: ClassVar[type[TaskOptions]] = TaskOptions
+    #: Head of the model that the loss asks for. A model that starts from a plain encoder gets it by itself.
+    head: ClassVar[str]
+    #: What errors say of a data set that holds nothing for the task.
+    nothing_found: ClassVar[str]
 
     def __init__(
         self,
         options: Any,
-        questions: Sequence[Question],
+        items: Sequence[Item],
         passages: Mapping[str, Passage],
         tokenizer: PreTrainedTokenizerBase,
         seed: int,
     ) -> None:
         self.options = options
-        self.questions = questions
+        self.items: Sequence[Item] = items
         self.passages = passages
         self.tokenizer = tokenizer
         self.seed = seed
-        self._lengths = np.array([len(passages[q.passage_id].text) for q in questions])
+        self._lengths = np.array([len(self.text_of(item)) for item in items])
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch_batches)
 
-    def prepare(self, model: ROMModel, folder: Path) -> None:  # noqa: B027 (most tasks need nothing)
+    def prepare(self, model: ROMModel, folder: Path) -> None:
         """Compute, once before training, what the task needs from the untrained model; keep it in `folder`."""
 
     def batch(self, number: int) -> Features:
         """Return the features of batch `number` (0, 1, …, across epochs)."""
-        epoch, position = divmod(number, self.batches_per_epoch)
         rng = np.random.default_rng((self.seed, 1, number))
-        return self.collate([self.questions[i] for i in self._epoch_batches(epoch)[position]], rng)
+        return self.collate(self._items_of(number), rng)
+
+    def ids(self, number: int) -> list[str]:
+        """Return the ids of what batch `number` is made of."""
+        return [item.id for item in self._items_of(number)]
+
+    @classmethod
+    @abstractmethod
+    def items_of(cls, data: DataSet) -> list[Item]:
+        """Return what the task can learn from in a data set."""
+
+    @abstractmethod
+    def text_of(self, item: Item) -> str:
+        """Return the text whose length is the item's; items of similar length share batches."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in which every item comes once."""
+        size: int = self.options.batch_size
+        return -(-len(self.items) // size)
+
+    @abstractmethod
+    def collate(self, items: Sequence[Item], rng: np.random.Generator) -> Features:
+        """Turn items into model inputs and targets."""
+
+    @abstractmethod
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+        """Return the batch's loss (a scalar) and metrics to log."""
+
+    def _items_of(self, number: int) -> list[Item]:
+        epoch, position = divmod(number, self.batches_per_epoch)
+        return [self.items[i] for i in self._epoch_batches(epoch)[position]]
+
+    def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
+        rng = np.random.default_rng((self.seed, 0, epoch))
+        return shuffled_batches(self._lengths, self.options.batch_size, rng)
+
+
+class QuestionTask(Task[Question]):
+    """A task that learns from questions with their passages."""
+
+    nothing_found = "no question there has an answer"
+
+    @classmethod
+    def items_of(cls, data: DataSet) -> list[Question]:
+        """Return the questions that the task trains on."""
+        return [question for question in data.questions if cls.trains_on(question)]
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:
         """Tell whether the task can learn from a question; by default from those with answers."""
         return bool(question.answers)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches in which every question comes once."""
-        size: int = self.options.batch_size
-        return -(-len(self.questions) // size)
+    def text_of(self, item: Question) -> str:
+        """Return the gold passage's text."""
+        return self.passages[item.passage_id].text
 
-    @abstractmethod
-    def collate(self, questions: Sequence[Question], rng: np.random.Generator) -> Features:
-        """Turn questions into model inputs and targets."""
 
-    @abstractmethod
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
-        """Return the batch's loss (a scalar) and metrics to log."""
+class PassageTask(Task[Passage]):
+    """A task that learns from passages alone, self-supervised."""
 
-    def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng((self.seed, 0, epoch))
-        return shuffled_batches(self._lengths, self.options.batch_size, rng)
+    nothing_found = "no passage there holds text"
+
+    @classmethod
+    def items_of(cls, data: DataSet) -> list[Passage]:
+        """Return the passages that the task trains on."""
+        return [passage for passage in data.passages.values() if cls.trains_on(passage)]
+
+    @classmethod
+    def trains_on(cls, passage: Passage) -> bool:
+        """Tell whether the task can learn from a passage; by default from all but blank ones."""
+        return bool(passage.text.strip())
+
+    def text_of(self, item: Passage) -> str:
+        """Return the passage's text."""
+        return item.text
+
+
+def by_title(passages: Iterable[Passage]) -> dict[str, list[str]]:
+    """Return the ids of the passages of each article, that is of each title, in their order."""
+    articles: dict[str, list[str]] = defaultdict(list)
+    for passage in passages:
+        articles[passage.title].append(passage.id)
+    return articles
+
+
+def require_mask_token(task: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a tokenizer's mask token.
+
+    Raises:
+        RecipeError: It has none, so that the task can't be trained.
+    """
+    if tokenizer.mask_token is None:
+        raise RecipeError(
+            f"Recipe key 'tasks.{task}' needs a mask token, and the tokenizer of this recipe's encoder has none; leave "
+            "the task out, or choose another encoder."
+        )
+    return str(tokenizer.mask_token)
 
 
 def shuffled_batches(

@@ -1,0 +1,114 @@
+"""Runs that are killed, and runs of several processes, end as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from training.errors import RecipeError
+from training.trainer import train
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+VARYING = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+def run_child(*arguments, **environment):
+    """Run Python with this checkout on its path; return what it printed."""
+    command = [sys.executable, *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def metrics_of(run):
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in VARYING} for line in lines]
+
+
+def weights_of(run):
+    return load_file(run / "model" / "model.safetensors")
+
+
+def same_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    def write(recipe):
+        values = {key: value for key, value in asdict(recipe).items() if key != "task_options"}
+        path = tmp_path / f"{recipe.name}.yaml"
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="takes a system that forks")
+def test_killed_at_any_moment_of_a_save_it_continues_to_the_same_end(
+    bert_folder, make_recipe, recipe_file, data_root, tmp_path
+):
+    recipe = make_recipe(bert_folder, steps=5, checkpoint_every=1, log_every=2, dropout=0.1)
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    printed = run_child(HERE / "kill_while_saving.py", recipe_file(recipe), data_root, runs, 6)
+    result = json.loads(printed.splitlines()[-1])
+    assert result["total"] > 20
+    assert len(result["moments"]) == 6
+    assert result["ended"] == [0] + [-9, 0] * 6
+    expected, weights = metrics_of(runs / "whole"), weights_of(runs / "whole")
+    assert [entry["step"] for entry in expected] == [2, 4, 5, 5]
+    assert [entry["loss"] > 0 for entry in expected[:-1]] == [True] * 3
+    begun = set()
+    for moment in result["moments"]:
+        run = runs / f"killed-{moment}"
+        assert metrics_of(run) == expected
+        assert same_weights(weights_of(run), weights)
+        assert {path.name for path in run.iterdir()} == {path.name for path in (runs / "whole").iterdir()}
+        starts = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        before, after = (start["after_step"] for start in starts)
+        assert before == 0
+        begun.add(after)
+    assert begun == {2, 3}  # before the checkpoint had its name, and after
+
+
+def test_two_processes_train_like_one_that_takes_two_batches_a_step(
+    bert_folder, make_recipe, recipe_file, data_root, tmp_path
+):
+    if not torch.distributed.is_gloo_available():
+        pytest.skip("this build of torch has no gloo")
+    changes = {"steps": 4, "log_every": 1, "checkpoint_every": 100, "development": "mini", "evaluate_every": 3}
+    schedules = ("joint", "alternating")
+    for schedule in schedules:
+        recipe_file(make_recipe(bert_folder, name=schedule, schedule=schedule, **changes))
+    launch = ("--multi_gpu", "--num_processes", 2, "--num_machines", 1, "--mixed_precision", "no")
+    launch += ("--dynamo_backend", "no", "--main_process_port", 0)  # without GPUs they are processes on the CPU
+    run_child("-m", "accelerate.commands.launch", *launch, HERE / "two_processes.py", data_root, tmp_path, *schedules)
+    for schedule in schedules:
+        one, two = tmp_path / f"{schedule}-alone", tmp_path / f"{schedule}-whole"
+        train(make_recipe(bert_folder, gradient_accumulation=2, schedule=schedule, **changes), data_root, one)
+        expected, found = metrics_of(one), metrics_of(two)
+        assert [entry["step"] for entry in found] == [1, 2, 3, 3, 4, 4, 4]
+        for entry, other in zip(expected, found, strict=True):
+            assert entry.keys() == other.keys()
+            assert [other[key] for key in entry] == pytest.approx(list(entry.values()), rel=1e-3, abs=2e-4)
+        weights = weights_of(two)
+        for name, value in weights_of(one).items():
+            torch.testing.assert_close(weights[name], value, atol=1e-4, rtol=1e-3)
+    assert metrics_of(tmp_path / "alternating-parts") == metrics_of(tmp_path / "alternating-whole")
+    assert same_weights(weights_of(tmp_path / "alternating-parts"), weights)
+    starts = json.loads((tmp_path / "alternating-parts" / "environment.json").read_text(encoding="utf-8"))
+    assert [(start["after_step"], start["processes"]) for start in starts] == [(0, 2), (2, 2)]
+    with pytest.raises(RecipeError, match="belongs to a run with processes = 2, not 1"):
+        train(make_recipe(bert_folder, name="joint", **changes), data_root, tmp_path / "joint-whole")

@@ -1,0 +1,146 @@
+"""The folder of a run: whose it is, what was resolved, where it runs, and its metrics as they come.
+
+| file | holds |
+|---|---|
+| `settings.json` | what the run is tied to, so that no other continues it |
+| `recipe.resolved.yaml` | the recipe with every default, a recipe in its own right |
+| `environment.json` | for each start: versions, hardware, commit, command line, the step it began after |
+| `metrics.jsonl` | a JSON object a line: `step` and the metrics of the steps since the last one |
+| `checkpoint-<step>/` | what the run continues from |
+| `curves.png`, `curves.html` | learning curves, at the end |
+| `model/` | the trained model, at the end |
+| `failed-step-<step>/` | the batches of a step whose loss or gradient was no finite number |
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.checkpoints import clear_leftovers, history_of
+from training.environment import environment
+from training.errors import RecipeError
+from training.files import replace_file
+from training.recipe import Recipe
+
+METRICS_FILE = "metrics.jsonl"
+
+#: Recipe keys that may change when a run is continued.
+_FREE = (
+    "steps",
+    "epochs",
+    "checkpoint_every",
+    "log_every",
+    "patience",
+    "tensorboard",
+    "remarks",
+    "task_options",
+)
+
+
+def make_folder(output: Path) -> None:
+    """Make a run folder, unless it is there.
+
+    Raises:
+        RecipeError: It can't be made or written to.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / "probe.partial"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RecipeError(f"The run folder {output} can't be written ({error}). Choose another --output.") from error
+
+
+def claim_folder(recipe: Recipe, data: Path, output: Path, processes: int = 1) -> None:
+    """Tie a run folder to what is trained there, so that no run continues another one's checkpoints.
+
+    The number of steps or epochs, how often is saved and logged, the patience and the remarks may change.
+
+    Args:
+        recipe: The recipe.
+        data: Root folder of the data.
+        output: The run folder.
+        processes: Processes that train together; they share the batches, so another number sees others.
+
+    Raises:
+        RecipeError: The folder belongs to another recipe, other data or another number of processes.
+    """
+    settings = {key: value for key, value in asdict(recipe).items() if key not in _FREE}
+    settings |= {"data_root": str(data.resolve()), "processes": processes}
+    path = output / "settings.json"
+    if path.is_file():
+        before = {**_defaults(), **json.loads(path.read_text(encoding="utf-8"))}
+        for key, value in json.loads(json.dumps(settings)).items():
+            if before.get(key) != value:
+                raise RecipeError(
+                    f"{output} belongs to a run with {key} = {before.get(key)!r}, not {value!r}. Choose another "
+                    "--output."
+                )
+    replace_file(path, json.dumps(settings, indent=2) + "\n")
+
+
+def begin(recipe: Recipe, output: Path, checkpoint: Path | None, processes: int) -> None:
+    """Prepare a run folder for a start from a checkpoint: as if the run had paused right there.
+
+    What was half written is deleted, and `metrics.jsonl` ends with what was logged up to the checkpoint; what came
+    after will come again.
+
+    Args:
+        recipe: The recipe, its epochs turned into steps.
+        output: The run folder.
+        checkpoint: Where the run starts; None for the beginning.
+        processes: Processes that train together.
+    """
+    clear_leftovers(output)
+    history = history_of(checkpoint)
+    replace_file(output / METRICS_FILE, "".join(json.dumps(entry) + "\n" for entry in history))
+    replace_file(output / "recipe.resolved.yaml", _resolved(recipe))
+    path = output / "environment.json"
+    starts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    after = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    starts.append({"after_step": after, "processes": processes, **environment()})
+    replace_file(path, json.dumps(starts, indent=2) + "\n")
+
+
+def append_metrics(output: Path, entry: dict[str, Any]) -> None:
+    """Write a line of metrics, so that it is there whatever comes next."""
+    with (output / METRICS_FILE).open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(entry) + "\n")
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics, of a run that still goes on, too.
+
+    Raises:
+        RecipeError: It is no run folder, or a line before the last is damaged.
+    """
+    path = run / METRICS_FILE
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} can't be read ({error}); is {run} the folder of a run?") from error
+    entries = []
+    for number, line in enumerate(lines[:-1], start=1):  # behind the last line break a line is being written
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            raise RecipeError(f"{path}, line {number}: not JSON ({error}).") from error
+    return entries
+
+
+def _defaults() -> dict[str, Any]:
+    """Return what the settings of a run were before their key was known: a recipe's defaults and one process."""
+    return {spec.name: spec.default for spec in fields(Recipe) if spec.default is not MISSING} | {"processes": 1}
+
+
+def _resolved(recipe: Recipe) -> str:
+    values = {key: value for key, value in asdict(recipe).items() if key != "task_options"}
+    values["tasks"] = {name: asdict(options) for name, options in recipe.task_options.items()}
+    head = "# What was trained: the recipe with every default, epochs turned into steps.\n"
+    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,73 @@
+"""Recurring-span reading: find the span that is hidden in one sentence where the passage has it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from training.tasks.base import Features, PassageTask, by_title, require_mask_token
+from training.tasks.pairs import PairOptions, pair_features, pair_loss, text_without
+from training.tasks.texts import RecurringSpan, occurrences, recurring_spans, without
+
+if TYPE_CHECKING:
+    from rom_haystack.modeling import ROMModel
+    from training.data.dataset import Passage
+
+
+@dataclass(frozen=True)
+class RecurringSpansOptions(PairOptions):
+    """Options of `RecurringSpansTask`: those of pairs. Queries are sentences, so more of their tokens are kept."""
+
+    max_query_length: int = 64
+
+
+class RecurringSpansTask(PassageTask):
+    """Train the `reading` head by pseudo questions (after Splinter: Ram et al., 2021, section 3).
+
+    The query is a sentence with a span of it masked, the passage is the rest around it, and the answers are the other
+    occurrences of the span there. Splinter masks all occurrences but one in the passage itself, and asks by a token of
+    its own; a query apart has the form that the head reads anyway.
+    """
+
+    Options = RecurringSpansOptions
+    options: RecurringSpansOptions
+    head = "reading"
+    nothing_found = "no passage there has a span that stands in two sentences"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._mask = require_mask_token("recurring_spans", self.tokenizer)
+        self._article = by_title(self.passages.values())
+
+    @classmethod
+    def trains_on(cls, passage: Passage) -> bool:
+        """Take passages with a recurring span."""
+        return any(recurring_spans(passage.text))
+
+    def collate(self, items: Sequence[Passage], rng: np.random.Generator) -> Features:
+        """Draw a recurring span of each passage, ask for it, and mark where it stands."""
+        queries, texts, answers = [], [], []
+        for passage in items:
+            spans = list(recurring_spans(passage.text))
+            span = spans[int(rng.integers(len(spans)))]
+            queries.append(self._query(passage, span))
+            answers.append((span.text,))
+            negative = None
+            if rng.random() < self.options.negative_rate:
+                negative = text_without(answers[-1], self._article[passage.title], self.passages, rng)
+            texts.append(without(passage.text, span.start, span.end) if negative is None else negative)
+        return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
+
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+        """Return span loss plus weighted relevance loss."""
+        return pair_loss(model, features, self.options.relevance_weight)
+
+    def _query(self, passage: Passage, span: RecurringSpan) -> str:
+        sentence = passage.text[span.start : span.end]
+        for start, end in reversed(occurrences([span.text], sentence)):
+            sentence = sentence[:start] + self._mask + sentence[end:]
+        return sentence

@@ -1,0 +1,130 @@
+"""How well questions without an answer are told from others, and how far answers' scores can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rom_haystack.inference import Answer
+from rom_haystack.metrics import (
+    best_threshold,
+    calibration_error,
+    equal_mass_bins,
+    exact_match,
+    f1,
+    roc_auc,
+    withhold_above,
+)
+from rom_haystack.metrics import calibration_factor as best_factor
+from training.data.dataset import Question
+
+#: Bins of the expected calibration error, of about as many answers each.
+_BINS = 15
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Best answers of questions, each from passages of its own, `[questions]` each.
+
+    Attributes:
+        answerable: Whether the passages hold an answer.
+        logits: Log-odds of the best answer against "no answer"; minus infinity where there is no text.
+        em: Exact match of that answer, whatever its log-odds, 0 or 1.
+        f1: Its token overlap, from 0 to 1.
+    """
+
+    answerable: NDArray[np.bool_]
+    logits: NDArray[np.float64]
+    em: NDArray[np.float64]
+    f1: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], answers: Sequence[Answer | None]) -> Judged:
+        """Judge the best answers of questions; one without gold answers has none."""
+        pairs = [(answer.text if answer else "", q.answers) for q, answer in zip(questions, answers, strict=True)]
+        return cls(
+            answerable=np.array([bool(question.answers) for question in questions]),
+            logits=np.array([answer.logit if answer else -np.inf for answer in answers]),
+            em=np.array([exact_match(text, gold) for text, gold in pairs]),
+            f1=np.array([f1(text, gold) for text, gold in pairs]),
+        )
+
+    @classmethod
+    def joined(cls, groups: Sequence[Judged]) -> Judged:
+        """Put groups of questions in one row."""
+        names = [spec.name for spec in fields(cls)]
+        return cls(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+
+    def take(self, rows: NDArray[np.int64]) -> Judged:
+        """Return some of the questions, or some of them several times."""
+        return Judged(self.answerable[rows], self.logits[rows], self.em[rows], self.f1[rows])
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+def squad2(judged: Judged) -> dict[str, Callable[[Judged], float | None]]:
+    """Return SQuAD 2.0's figures by name, each as a function of questions (Rajpurkar et al., 2018).
+
+    `EM` and `F1` answer where the best answer beats "no answer", as the reader does; `best EM` and `best F1` with the
+    threshold that serves these very questions best, as the official script reports them.
+    """
+    if judged.answerable.all() or not judged.answerable.any():
+        return {}
+    return {
+        "SQuAD 2.0 EM": lambda some: _withheld(some, some.em, 0.0),
+        "SQuAD 2.0 F1": lambda some: squad2_f1(some, 0.0),
+        "SQuAD 2.0 best EM": lambda some: best_threshold(*_told_by(some, some.em)).value,
+        "SQuAD 2.0 best F1": lambda some: best_threshold(*_told_by(some, some.f1)).value,
+        "no-answer AUROC, adversarial": auroc,
+    }
+
+
+def auroc(judged: Judged) -> float | None:
+    """Return the chance that a question without an answer has the lower log-odds of two; None without both kinds."""
+    return roc_auc(judged.answerable.tolist(), (-judged.logits).tolist())
+
+
+def squad2_f1(judged: Judged, threshold: float) -> float:
+    """Return SQuAD 2.0's F1 where answers are given from some log-odds (`threshold`) on."""
+    return _withheld(judged, judged.f1, threshold)
+
+
+def no_answer_threshold(judged: Judged) -> float:
+    """Return the lowest log-odds of an answer that is given where SQuAD 2.0's F1 is to be highest."""
+    return -best_threshold(*_told_by(judged, judged.f1)).threshold
+
+
+def answer_probabilities(logits: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
+    """Turn answers' log-odds into scores, as the reader does with `calibration_factor`."""
+    with np.errstate(over="ignore"):
+        scores: NDArray[np.float64] = 1 / (1 + np.exp(-factor * logits))
+    return scores
+
+
+def expected_error(logits: NDArray[np.float64], quality: NDArray[np.float64], factor: float) -> float:
+    """Return the expected calibration error of scores against the answers' quality, from 0 to 1."""
+    return calibration_error(equal_mass_bins(answer_probabilities(logits, factor), quality, _BINS))
+
+
+def cross_fitted_error(logits: NDArray[np.float64], quality: NDArray[np.float64]) -> float:
+    """Return the calibration error with fitted factors, each half of the answers judged by the other one's."""
+    finite = np.where(np.isfinite(logits), logits, 0.0)
+    first = np.arange(len(logits)) % 2 == 0
+    errors = [
+        expected_error(logits[judged], quality[judged], best_factor(finite[fitted], quality[fitted])) * judged.sum()
+        for judged, fitted in ((first, ~first), (~first, first))
+        if judged.any() and fitted.any()
+    ]
+    return float(sum(errors) / len(logits))
+
+
+def _withheld(judged: Judged, values: NDArray[np.float64], threshold: float) -> float:
+    return float(np.mean(withhold_above(-threshold, *_told_by(judged, values))))
+
+
+def _told_by(judged: Judged, values: NDArray[np.float64]) -> tuple[list[float], list[bool], list[float]]:
+    return values.tolist(), judged.answerable.tolist(), (-judged.logits).tolist()
