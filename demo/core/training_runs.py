@@ -23,7 +23,7 @@ BESIDES = ("learning_rate", "grad_norm", "epoch")
 
 _LOG, _SETTINGS, _STATE = "metrics.jsonl", "settings.json", "trainer_state.json"
 _CHECKPOINTS = "checkpoint-*"
-# Of the last line of a finished run's log.
+# Of the last line of an ended run's log.
 _RUNTIME = "train_runtime"
 _SUMMARY = (_RUNTIME, "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss")
 
@@ -85,19 +85,18 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_run(folder: Path) -> TrainingRun:
-    """Read a run as far as it has come: its log, or where that is not written yet, its last checkpoint's.
+    """Read a run as far as it has come.
 
     Raises:
         RunError: A file in it can't be read; the message names it.
     """
-    written = _log_lines(folder / _LOG)
+    entries = _log_lines(folder / _LOG)
     state = _last_state(folder)
-    saved = state.get("log_history", [])
-    # A run that goes on after its end has the log of the end before, and checkpoints that are further.
-    entries = written if _last_step(written) >= _last_step(saved) else saved
-    seconds = next((entry[_RUNTIME] for entry in reversed(entries) if _number(entry.get(_RUNTIME)) is not None), None)
     step = max(_last_step(entries), _whole(state.get("global_step")) or 0)
     steps = _whole(state.get("max_steps"))
+    # A run that was stopped on its way has that line, too, and one that goes on after its end has a model.
+    seconds = _number(entries[-1].get(_RUNTIME)) if entries else None
+    finished = seconds is not None and (folder / "model").is_dir() and (steps is None or step >= steps)
     return TrainingRun(
         name=folder.resolve().name,
         folder=folder,
@@ -105,8 +104,8 @@ def read_run(folder: Path) -> TrainingRun:
         curves=_curves(entries),
         step=step,
         steps=steps,
-        finished=seconds is not None and (folder / "model").is_dir(),
-        seconds=seconds,
+        finished=finished,
+        seconds=seconds if finished else None,
         reports=tuple(find_reports(folder)),
     )
 
@@ -180,9 +179,7 @@ def _last_state(folder: Path) -> dict[str, Any]:
             continue
         if (_whole(state.get("global_step")) or 0) > (_whole(best.get("global_step")) or -1):
             best = state
-    history = best.get("log_history")
-    entries = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-    return {**best, "log_history": entries} if best else {}
+    return best
 
 
 def _json_object(path: Path) -> dict[str, Any]:
