@@ -17,7 +17,7 @@ class FullText:
         text: Its passages, in order.
         places: First character and character after the last of each passage in `text`, by the passage's id:
             `text[start:end]` is the passage's content.
-        pages: First character and number of each page that a passage begins on; empty where there are no pages.
+        pages: First character and number of each page; empty where there are no pages.
     """
 
     title: str
@@ -52,10 +52,15 @@ def full_text(store: DocumentStore, document: Document) -> FullText:
         else:
             text += _gap(first - end, turned=turned) if text else ""
             start = len(text)
+        new = len(text)
         text = text[:start] + content
         places[passage.id] = (start, len(text))
         if turned:
             pages.append((start, page))
+        if page > 0:
+            for place in range(new, len(text)):
+                if text[place] == "\f":
+                    pages.append((place + 1, pages[-1][1] + 1))
         end = first + len(content)
     return FullText(str(document.meta.get("title", "")), str(document.meta.get("file_path", "")), text, places, pages)
 

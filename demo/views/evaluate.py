@@ -93,7 +93,7 @@ def _explain_files() -> None:
             "answers stand in several columns (`answer`, `answer 2`, …) or in one, with `|` between them. Where the "
             "documents have no answer, leave it empty."
         )
-        st.code(_EXAMPLE, language="csv", wrap_lines=True)
+        st.code(_EXAMPLE, language=None, wrap_lines=True)
         st.markdown(
             "JSON lines have a `question` and a list of `answers` each. A SQuAD file may be evaluated on all "
             "documents, or each question on the paragraph that it comes with."

@@ -73,7 +73,7 @@ def _invite() -> None:
         "From a checkout of the sources; `DATA` is a folder with SQuAD’s questions, and the answers that you judged on "
         "the page Ask can be trained on, too. While a run is going on, this page follows it."
     )
-    st.code(_COMMANDS, language="bash", wrap_lines=True)
+    st.code(_COMMANDS, language=None, wrap_lines=True)  # the colours of languages are too pale
 
 
 def _choose_runs(found: Sequence[Path]) -> list[Path]:

@@ -32,7 +32,7 @@ def test_a_file_of_questions_is_asked(demo, visit, questions, look):
     page = visit(f"{demo.url}/evaluate")
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(questions)
     page.get_by_role("button", name="Ask 3 questions").click()
-    expect(page.get_by_role("heading", name="Results")).to_be_visible()
+    expect(page.get_by_role("heading", name="Results", exact=True)).to_be_visible()
     expect(page.locator("dl.rom-metrics > div").filter(has_text="Exact match")).to_contain_text("66.7%")
     expect(page.get_by_role("heading", name="Answers that are not right")).to_be_visible()
     expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()

@@ -11,8 +11,9 @@ pytestmark = pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_run_is_shown(demo, visit, look, finished, theme):
     page = visit(f"{demo.url}/training", theme=theme)
-    page.get_by_label("Folder of a run, or of several").fill(str(finished))
-    page.get_by_label("Folder of a run, or of several").press("Enter")
+    folder = page.get_by_role("textbox", name="Folder of a run, or of several")
+    folder.fill(str(finished))
+    folder.press("Enter")
     expect(page.get_by_text("finished after")).to_be_visible()
     expect(page.locator("svg.marks, canvas.marks").first).to_be_visible()
     seen = look(page)

@@ -60,6 +60,17 @@ def test_pages_are_found(pdf):
         assert full.text[start:].startswith(f"Page {number}")
 
 
+def test_pages_within_a_passage_are_found(pdf):
+    data = pdf("Page 1 is short.", "Page 2 is, too.", "Page 3 as well.", "Page 4 is longer. " * 60)
+    passages = ROMFileConverter().run(sources=[ByteStream(data, meta={"file_path": "a.pdf"}, mime_type=PDF)])
+    passages = passages["documents"]
+    assert passages[0].content.count("\f") >= 2
+    full = full_text(stored(passages), passages[0])
+    assert [number for _, number in full.pages] == [1, 2, 3, 4]
+    for start, number in full.pages:
+        assert full.text[start:].startswith(f"Page {number}")
+
+
 def test_a_document_that_is_gone_is_its_passage():
     passage = Document(content="Left over.", meta={"file_path": "a.txt", "source_id": "x", "split_idx_start": 70})
     full = full_text(InMemoryDocumentStore(), passage)
