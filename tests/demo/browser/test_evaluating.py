@@ -42,11 +42,11 @@ def test_a_file_of_questions_is_asked(demo, visit, questions, look):
     look(page).keep("evaluation")
     assert look(page).violations() == []
     with page.expect_download() as rows:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name="CSV, a row per question").click()
     with Path(rows.value.path()).open(encoding="utf-8-sig", newline="") as opened:
         assert {row["question"] for row in csv.DictReader(opened)} == {question for question, _ in QUESTIONS[1:]}
     with page.expect_download() as whole:
-        page.get_by_role("button", name="JSON").click()
+        page.get_by_role("button", name="JSON, with settings").click()
     assert json.loads(Path(whole.value.path()).read_text(encoding="utf-8"))
     look(page).on_a_phone()
     look(page).settle("Take the results with you")
