@@ -53,10 +53,10 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n---[ \t]*(?:\n
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TITLE_LENGTH = 200
-# Bytes that a Word file, which is a ZIP archive, may unpack to; and those of HTML, and of Word's XML: few bytes can be
-# many elements, each of which takes time.
+# Bytes that a Word file, which is a ZIP archive, may unpack to.
 _MAX_UNPACKED = 100 * 1024 * 1024
-_MAX_MARKUP = 25 * 1024 * 1024
+#: Most bytes of HTML, and of Word's XML: few bytes can be many elements, each of which takes time.
+MAX_MARKUP = 25 * 1024 * 1024
 # Elements that are seldom closed are left out: they need not be, and don't nest.
 _HTML_NESTING_TAG = re.compile(
     r"<(/?)(?!(?:p|li|d[td]|t[dhr]|option|br|hr|img|input|meta|link|wbr|col|source|area|base|embed|param|track)\b)[a-z]",
@@ -205,7 +205,7 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
         text = decode(data, declared=charset[1].decode("ascii") if charset else None)
         title = find_title(text, kind)
         if kind == HTML:
-            _check_size("an HTML page of", len(data), _MAX_MARKUP)
+            _check_size("an HTML page of", len(data), MAX_MARKUP)
             _check_nesting(text)
         data = (_FRONT_MATTER.sub("", text) if kind == MARKDOWN else text).encode("utf-8")
     meta = {**meta, "mime_type": kind, "title": meta.get("title") or title or readable_stem(name)}
@@ -247,7 +247,7 @@ def _check_docx(data: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sizes = {part.filename: part.file_size for part in archive.infolist()}
             _check_size("a Word file (.docx) that unpacks to", sum(sizes.values()), _MAX_UNPACKED)
-            _check_size("a Word file (.docx) with a text of", sizes["word/document.xml"], _MAX_MARKUP)
+            _check_size("a Word file (.docx) with a text of", sizes["word/document.xml"], MAX_MARKUP)
             damaged = archive.testzip() is not None
     except UnreadableSourceError:
         raise

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from rom_haystack.files import MIME_TYPES, mime_type_of
+from rom_haystack.files import MAX_MARKUP, MIME_TYPES, mime_type_of
 from rom_haystack.folders import MAX_FILE_SIZE
+from rom_haystack.pdf import MAX_PDF_PAGES
 
 _MB = 1024 * 1024
 #: Most files, and most bytes, that are taken at a time.
@@ -26,7 +27,9 @@ KINDS = ", ".join(dict.fromkeys(_KIND_NAMES[kind] for kind in MIME_TYPES.values(
 #: The limits, said before they bite.
 LIMITS = (
     f"Up to {MAX_FILES} files at a time, {MAX_FILE_SIZE // _MB} MB each and {MAX_BYTES // _MB} MB together; "
-    f"{MAX_COLLECTION_FILES:,} files in a collection. Kinds: {KINDS}."
+    f"{MAX_COLLECTION_FILES:,} files and {MAX_COLLECTION_BYTES // _MB:,} MB in a collection; "
+    f"{MAX_PDF_PAGES:,} pages in a PDF; {MAX_MARKUP // _MB} MB of HTML, or of text in a Word file; names of "
+    f"{MAX_NAME_LENGTH} characters. Kinds: {KINDS}."
 )
 
 # Windows takes none of these as a name, whatever the ending; a collection may move there.
@@ -80,9 +83,13 @@ def pasted(title: str, text: str) -> Upload:
     """
     if not text.strip():
         raise UploadError("has no text; paste some first")
-    named = " ".join(_NOT_IN_NAMES.sub(" ", title or text[:200]).split()).strip(". ")
+    source = unicodedata.normalize("NFC", title if title.strip() else text[:200])
+    usable = "".join(" " if _is_odd(one) else one for one in _NOT_IN_NAMES.sub(" ", source))
+    named = " ".join(usable.split()).strip(". ")
     short = named if len(named) <= _TITLE_LENGTH else named[:_TITLE_LENGTH].rsplit(" ", 1)[0]
-    return Upload(f"{short or 'Pasted text'}.txt", text.encode("utf-8", "replace"))
+    whole = short.encode("utf-8", "replace")[: _MAX_NAME_BYTES - len(".txt")].decode(errors="ignore").strip()
+    name = f"{whole or 'Pasted text'}.txt"
+    return Upload(f"Text {name}" if _RESERVED.fullmatch(name) else name, text.encode("utf-8", "replace"))
 
 
 def check_uploads(
@@ -148,21 +155,29 @@ def safe_name(name: str) -> str:
         raise UploadError("has no name")
     if "/" in composed or "\\" in composed or _DRIVE.match(composed):
         raise UploadError("has a name that is a path; a plain file name is needed")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in composed):
+    if any(unicodedata.category(character) in _CONTROLS for character in composed):
         raise UploadError("has a name with control characters; rename it")
     if any(unicodedata.bidirectional(character) in _DIRECTIONS for character in composed):
         raise UploadError("has a name with characters that change the direction of writing; rename it")
     if composed.startswith("."):
         raise UploadError("has a name that begins with a dot, as hidden files do; rename it")
     if len(composed) > MAX_NAME_LENGTH or len(composed.encode()) > _MAX_NAME_BYTES:
-        raise UploadError(f"has a name of {len(composed)} characters; shorten it to {MAX_NAME_LENGTH} or fewer")
+        raise UploadError(
+            f"has a name of {len(composed)} characters ({len(composed.encode())} bytes); the limits are "
+            f"{MAX_NAME_LENGTH} characters and {_MAX_NAME_BYTES} bytes, so shorten it"
+        )
     if _RESERVED.fullmatch(composed):
         raise UploadError("has a name that Windows keeps for itself; rename it")
     return composed
 
 
+_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 # Embeddings, overrides and isolates, by which a name can be made to look as if it ended otherwise.
 _DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def _is_odd(character: str) -> bool:
+    return unicodedata.category(character) in _CONTROLS or unicodedata.bidirectional(character) in _DIRECTIONS
 
 
 def _check_room(name: str, data: bytes, taken: Mapping[str, bytes], present: Mapping[str, int]) -> None:

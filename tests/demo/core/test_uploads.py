@@ -70,7 +70,7 @@ def test_names_of_people_are_kept(name):
         ("nul.md", "Windows"),
         ("Lpt1 .txt", "Windows"),
         ("COM¹.a.txt", "Windows"),
-        ("x" * 300 + ".txt", "304 characters; shorten it to 150"),
+        ("x" * 300 + ".txt", "304 characters .304 bytes.; the limits are 150 characters and 240 bytes"),
         ("鳥" * 100 + ".txt", "shorten"),
     ],
 )
@@ -160,6 +160,31 @@ def test_pasted_texts_get_a_name(title, text, name):
     upload = pasted(title, text)
     assert (upload.name, upload.data) == (name, text.encode())
     assert check_upload(upload) == name
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [
+        ("", "吾輩は猫である。名前はまだ無い。" * 20),
+        ("", "यह हिन्दी का एक लंबा पाठ है " * 20),
+        ("क़" * 80, "text"),  # which becomes longer where it is composed
+        ("👩‍👩‍👧" * 16, "text"),
+        ("con", "text"),
+        ("", "AUX.1 is a port"),
+        (" \t", "Nul"),
+        ("\u202eevil", "text"),
+        ("", "\x85 \u2028 text"),
+    ],
+)
+def test_whatever_is_pasted_gets_a_name_that_can_be_used(title, text):
+    upload = pasted(title, text)
+    assert check_upload(upload) == upload.name
+    assert len(upload.name) > len("a.txt")
+
+
+def test_the_limits_are_all_said():
+    for words in ("200 files", "50 MB each", "200 MB together", "1,000 MB", "2,000 pages", "25 MB", "150 characters"):
+        assert words in LIMITS
 
 
 def test_nothing_was_pasted():
