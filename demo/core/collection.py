@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from rom_haystack.modeling import DEFAULT_CHECKPOINT
 #: Name of the folder with the documents of a collection that keeps them.
 DOCUMENTS = "documents"
 _INDEXES = "indexes"
+#: The problem of a file that lies there, but was not looked at yet.
+NOT_INDEXED = "is not indexed yet"
 
 Kind = Literal["sample", "own", "linked", "session"]
 
@@ -65,6 +67,10 @@ class Collection:
             only read) or `session` (the unsaved uploads of one browser session).
         folder: The documents.
         home: Where its indexes lie.
+
+    Attributes:
+        changes: Counts the changes of documents by this object, those that ended early too. After each, the indexes of
+            models other than the bundled one may be behind.
     """
 
     def __init__(self, id: str, name: str, kind: Kind, folder: Path, home: Path) -> None:  # noqa: A002 (its name)
@@ -73,6 +79,7 @@ class Collection:
         self.kind = kind
         self.folder = folder
         self.home = home
+        self.changes = 0
         self._opening = threading.Lock()
         self._libraries: dict[str, Library] = {}
 
@@ -121,7 +128,7 @@ class Collection:
         }
         if self.changeable:
             for name, size in self._sizes().items():
-                infos.setdefault(name, FileInfo(name, size, 0, None, "is not indexed yet"))
+                infos.setdefault(name, FileInfo(name, size, 0, None, NOT_INDEXED))
         return [infos[name] for name in sorted(infos, key=str.casefold)]
 
     def add(self, uploads: Sequence[Upload], report: Report = ignore) -> Added:
@@ -139,7 +146,7 @@ class Collection:
             LibraryError: The index can't be written.
         """
         self._check_changeable()
-        with self._locked(report):
+        with self._changing(report):
             present = self._sizes()
             taken, failed = check_uploads(uploads, present)
             with FileExchange(self.folder, self.home / "replaced") as exchange:
@@ -165,10 +172,10 @@ class Collection:
             LibraryError: The index can't be written.
         """
         self._check_changeable()
-        with self._locked(report):
+        with self._changing(report):
             for name in set(names) & self._sizes().keys():
                 (self.folder / name).unlink(missing_ok=True)
-            self._update(report)
+            self._update(ignore)  # whose end can't be asked for any more: the documents are gone
 
     def reindex(self, report: Report = ignore, model: str = DEFAULT_CHECKPOINT) -> UpdateReport:
         """Bring the index up to date with the documents; the first time, make it; mend it where it is damaged.
@@ -190,17 +197,22 @@ class Collection:
             except LibraryError:  # damage; what a repair can't change, it says again
                 return library.repair(report)
 
-    def copy_to(self, home: Path) -> None:
+    def copy_to(self, home: Path) -> list[str]:
         """Copy the documents and their indexes to the home of another collection.
 
         Args:
             home: A folder without either.
+
+        Returns:
+            The names of the documents.
         """
         with self._locked(ignore):
+            names = list(self._sizes())
             self.close()  # so that the stores leave no logs beside their databases
             shutil.copytree(self.folder, home / DOCUMENTS)
             if self._indexes.exists():
                 shutil.copytree(self._indexes, home / _INDEXES, ignore=shutil.ignore_patterns("lock"))
+        return names
 
     def close(self) -> None:
         """Close the indexes; later use opens them again."""
@@ -228,17 +240,27 @@ class Collection:
         try:
             skipped = dict(self._update(report).skipped)
         except BaseException:
-            entries = self.library().files()
-            exchange.undo([name for name, hash_ in exchange.written.items() if not _is_read(entries.get(name), hash_)])
+            exchange.undo(self._unread(exchange.written))
             raise
         if back := [name for name in exchange.written if name in skipped]:
             exchange.undo(back)
             self._update(ignore)
         return skipped
 
+    def _unread(self, written: Mapping[str, str]) -> list[str]:
+        """Return those of some files, given with their hashes, that were not indexed; all if that can't be told."""
+        try:
+            entries = self.library().files()
+        except Exception:  # noqa: BLE001 (whatever it is, the files that were replaced must come back)
+            return list(written)
+        return [name for name, hash_ in written.items() if not _is_read(entries.get(name), hash_)]
+
     def _sizes(self) -> dict[str, int]:
-        with os.scandir(self.folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if not entry.name.startswith(".")}
+        try:
+            with os.scandir(self.folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if not entry.name.startswith(".")}
+        except OSError as error:
+            raise ShelfError(f"The documents of '{self.name}' are gone: {error.strerror or error}.") from error
 
     def _check_changeable(self) -> None:
         if not self.changeable:
@@ -247,9 +269,24 @@ class Collection:
             )
 
     @contextmanager
+    def _changing(self, report: Report) -> Iterator[None]:
+        """Keep others from changing the collection, and count this change."""
+        with self._locked(report):
+            try:
+                yield
+            finally:
+                self.changes += 1
+
+    @contextmanager
     def _locked(self, report: Report) -> Iterator[None]:
-        """Keep other threads and processes from changing the collection; wait for them, reporting."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        """Keep other threads and processes from changing the collection; wait for them, reporting.
+
+        Raises:
+            ShelfError: The collection was deleted.
+        """
+        if self.kind == "sample":  # the others have their home from the start, and it must not come back
+            self.home.mkdir(parents=True, exist_ok=True)
+        self._check_there()
         lock = FileLock(self.home / "lock", thread_local=False)
         while True:
             try:
@@ -258,9 +295,14 @@ class Collection:
             except Timeout:
                 report(0, 0, "waiting for another change of these documents to end")
         try:
+            self._check_there()
             yield
         finally:
             lock.release()
+
+    def _check_there(self) -> None:
+        if not (self.folder if self.changeable else self.home).is_dir():
+            raise ShelfError(f"'{self.name}' is not there any more; it was deleted. Choose other documents.")
 
 
 def _is_read(entry: FileEntry | None, sha256: str) -> bool:

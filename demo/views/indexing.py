@@ -8,28 +8,39 @@ import streamlit as st
 from demo.core.jobs import Job
 from demo.core.shelf import Collection
 from demo.core.wording import literal
+from demo.views.messages import say_error
 from rom_haystack.library import UpdateReport
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
+# Session state: ids of collections with models that this session has opened.
+_SEEN = "collections opened"
 # Seconds in which most indexes are found to be up to date; nothing flashes up for so short a time.
 _BRIEF = 0.4
 _TICK = 0.1
 
 
 class Updates:
-    """One update of each collection since the start, whichever session came first."""
+    """One update of each collection since the start and since its last change, whichever session came first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._jobs: dict[tuple[str, str], Job[UpdateReport]] = {}
+        self._jobs: dict[tuple[str, str], tuple[int, Job[UpdateReport]]] = {}
 
-    def of(self, collection: Collection, model: str) -> Job[UpdateReport]:
-        """Return the update of a collection with a model; the first call starts it."""
+    def of(self, collection: Collection, model: str, *, anew: bool = False) -> Job[UpdateReport]:
+        """Return the update of a collection with a model; the first call, and one after a change, starts it.
+
+        Args:
+            collection: The collection.
+            model: The checkpoint.
+            anew: Start another one in any case, unless one goes on.
+        """
         with self._lock:
-            if (collection.id, model) not in self._jobs:
-                work = partial(collection.reindex, model=model)
-                self._jobs[collection.id, model] = Job(work, f"Indexing {collection.name}")
-            return self._jobs[collection.id, model]
+            changes = collection.changes  # a change that is cancelled, or fails, may leave an index behind
+            started, job = self._jobs.get((collection.id, model), (-1, None))
+            if job is None or started != changes or (anew and job.state != "running"):
+                job = Job(partial(collection.reindex, model=model), f"Indexing {collection.name}")
+                self._jobs[collection.id, model] = (changes, job)
+            return job
 
     def forget(self, collection: Collection, model: str) -> None:
         """Let the next call of `of` start anew."""
@@ -53,21 +64,31 @@ def indexed(collection: Collection, model: str = DEFAULT_CHECKPOINT) -> bool:
     Returns:
         Whether it can be asked. If not, the page says why.
     """
-    job = updates().of(collection, model)
+    job = updates().of(collection, model, anew=_is_first_look(collection, model))
     if not job.wait(_BRIEF):
         _show_progress(job, _title(collection, model))
     if job.state == "done":
         return True
     reason = str(job.error) if job.error else "It was cancelled."
-    st.error(f"“{literal(collection.name)}” could not be indexed. {literal(reason)}", icon=":material/error:")
+    say_error(f"“{collection.name}” could not be indexed. {reason}")
     if st.button("Try again", icon=":material/refresh:", key=f"index again {collection.id} {model}"):
         updates().forget(collection, model)
         st.rerun()
     return False
 
 
+def _is_first_look(collection: Collection, model: str) -> bool:
+    """Tell whether this session opens a folder elsewhere for the first time; it may have changed unnoticed."""
+    seen: set[tuple[str, str]] = st.session_state.setdefault(_SEEN, set())
+    first = collection.kind == "linked" and (collection.id, model) not in seen
+    seen.add((collection.id, model))
+    return first
+
+
 def _title(collection: Collection, model: str) -> str:
     by = "" if model == DEFAULT_CHECKPOINT else f" with “{literal(model)}”"
+    if collection.kind == "linked":
+        return f"Looking for changes in “{literal(collection.name)}”{by}"
     return f"Reading “{literal(collection.name)}” for the first time{by}"
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import threading
 import zipfile
+from functools import partial
 from io import BytesIO
 
 import pytest
 from filelock import FileLock
 
 from demo.core import collection as collection_module
-from demo.core.adding import Adding, Updating
+from demo.core.adding import Adding, Removing, Updating, Works
 from demo.core.jobs import CancelledError, Job
-from demo.core.shelf import Collection, Shelf, Upload, session_collection
+from demo.core.shelf import Added, Collection, Shelf, ShelfError, Upload, session_collection
 from rom_haystack import library as library_module
 from rom_haystack.document_stores.settings import DATABASE
 from rom_haystack.folders import LibraryError
+from rom_haystack.library import Library
 
 HERON = Upload("heron.md", b"# Heron\n\nThe heron waits beside the river.")
 OWL = Upload("owl.txt", b"The owl hunts at night.")
@@ -169,6 +172,57 @@ def test_documents_that_a_killed_process_left_are_indexed_next_time(collection):
     assert sorted(on_disk(collection)) == ["heron.md", "new.txt", "owl.txt"]
 
 
+@pytest.mark.parametrize("broken", ["library", "files"])
+def test_replaced_documents_come_back_even_if_the_index_can_not_be_asked(collection, monkeypatch, broken):
+    collection.add([OWL])
+
+    def fail(*_args, **_options):
+        raise LibraryError("The index is damaged.")
+
+    def fail_at_last(self, *_args):
+        monkeypatch.setattr(*((Collection, "library") if broken == "library" else (Library, "files")), fail)
+        raise LibraryError("The disk is full.")
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(Collection, "_update", fail_at_last)
+        with pytest.raises(LibraryError, match="disk is full"):
+            collection.add([Upload("owl.txt", b"Changed."), HERON])
+    assert on_disk(collection) == {"owl.txt": OWL.data}
+
+
+def test_a_deleted_collection_stays_deleted(tmp_path):
+    shelf = Shelf(tmp_path / "home")
+    made = shelf.create("Made")
+    made.add([OWL])
+    shelf.delete(made.id)
+    for use in (lambda: made.add([HERON]), lambda: made.remove(["owl.txt"]), made.reindex):
+        with pytest.raises(ShelfError, match="deleted"):
+            use()
+    assert not made.home.exists()
+
+
+def test_documents_that_were_cleared_away(collection):
+    collection.add([OWL])
+    shutil.rmtree(collection.home)
+    with pytest.raises(ShelfError, match="are gone"):
+        collection.files()
+    with pytest.raises(ShelfError, match="not there any more"):
+        collection.add([HERON])
+
+
+def test_changes_are_counted_even_if_they_end_early(collection):
+    def end(_done, _total, _label):
+        raise CancelledError
+
+    collection.add([HERON])
+    assert collection.changes == 1
+    with pytest.raises(CancelledError):
+        collection.add([OWL], end)
+    collection.remove(["heron.md"])
+    collection.reindex()
+    assert collection.changes == 3
+
+
 def test_threads_may_change_a_collection_at_once(collection):
     jobs = [
         Job(lambda report, n=n: collection.add([Upload(f"{n}.txt", f"Text {n}.".encode())], report), str(n))
@@ -259,6 +313,54 @@ def test_steps_of_files_on_their_way(collection, monkeypatch):
     assert seen[0] == ["reading", "waiting", "waiting"]
     assert seen[2] == ["done", "reading", "waiting"]
     assert adding.job.outcome.added == ("owl.txt", "heron.md")
+
+
+def test_removing_is_not_left_half_done(collection):
+    collection.add([HERON, OWL])
+
+    def end(_done, _total, _label):
+        raise CancelledError
+
+    collection.remove(["owl.txt"], end)
+    assert (sorted(on_disk(collection)), len(contents(collection))) == (["heron.md"], 1)
+
+
+def test_work_that_has_ended_keeps_no_documents_alive():
+    works, drafts = Works(), session_collection()
+    adding = works.begin(drafts, partial(Adding, drafts, [OWL]))
+    assert adding.job.wait(DEADLINE)
+    assert works.running_on(drafts) is None
+    home = drafts.home
+    del drafts, adding
+    gc.collect()
+    assert not home.exists()
+
+
+def test_work_in_progress_is_not_replaced(collection, monkeypatch):
+    go_on = threading.Event()
+
+    def wait(self, uploads, report):
+        assert go_on.wait(DEADLINE)
+        report(1, 1, "owl.txt")
+        return Added()
+
+    monkeypatch.setattr(Collection, "add", wait)
+    works = Works()
+    works.begin(collection, lambda: Adding(collection, [OWL]))
+    gc.collect()  # nobody here holds it
+    adding = works.running_on(collection)
+    assert isinstance(adding, Adding)
+    assert works.begin(collection, lambda: Updating(collection)) is adding
+    go_on.set()
+    assert adding.job.wait(DEADLINE)
+    assert isinstance(works.begin(collection, lambda: Updating(collection)), Updating)
+
+
+def test_removing(collection):
+    collection.add([HERON, OWL])
+    removing = Removing(collection, ["owl.txt"])
+    assert removing.job.wait(DEADLINE)
+    assert (removing.job.outcome.names, list(on_disk(collection))) == (("owl.txt",), ["heron.md"])
 
 
 def test_updating(collection):
