@@ -22,13 +22,16 @@ import rom_haystack
 from demo.core.collection import DOCUMENTS, Collection, FileInfo, ShelfError
 from demo.core.uploads import KINDS, Added, Upload
 from rom_haystack.files import mime_type_of
-from rom_haystack.folders import LibraryError, existing_folder
+from rom_haystack.folders import LibraryError, existing_folder, expanded
 from rom_haystack.manifest import replace_file
 
 __all__ = ["Added", "Collection", "FileInfo", "Shelf", "ShelfError", "Upload", "demo_home", "session_collection"]
 
 _SAMPLE = "sample"
 _RECORD = "collection.json"
+_LOCK = "lock"
+_PRIVATE = 0o700
+_PATIENCE = 30.0  # seconds
 # What is being made or removed has such a name; a process that is killed meanwhile leaves it, and the next removes it.
 _UNFINISHED = "."
 # Folders of unsaved uploads, and the file in each that is locked while its process lives.
@@ -71,10 +74,16 @@ class Shelf:
         place = hashlib.blake2b(os.fsencode(corpus), digest_size=6).hexdigest()  # there may be several installations
         self._sample = Collection(_SAMPLE, "Sample articles", "sample", corpus, home / f"{_SAMPLE}-{place}")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # Other accounts of this machine have no business here; a home that was there already is its owner's matter.
+            if not home.is_dir():
+                home.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
+            with suppress(PermissionError):  # somebody else's
+                self._folder.chmod(_PRIVATE)
             with self._locked():
                 for left in self._folder.glob(f"{_UNFINISHED}*"):
-                    shutil.rmtree(left, ignore_errors=True)
+                    with suppress(OSError, Timeout), FileLock(left / _LOCK, timeout=0):  # or it is being made
+                        shutil.rmtree(left, ignore_errors=True)
         except OSError as error:
             raise ShelfError(
                 f"The demo's folder {home} can't be written ({error.strerror or error}). Set ROM_DEMO_HOME to another."
@@ -82,12 +91,15 @@ class Shelf:
 
     def collections(self) -> list[Collection]:
         """List the collections: the sample, then the others by name."""
-        ids = [path.parent.name for path in self._folder.glob(f"[!{_UNFINISHED}]*/{_RECORD}")]
         found: list[Collection] = []
-        for id_ in ids:
+        for id_ in self._ids():
             with suppress(ShelfError):  # deleted since it was listed
                 found.append(self.get(id_))
         return [self._sample, *sorted(found, key=lambda one: one.name.casefold())]
+
+    def damaged(self) -> list[str]:
+        """List ids of collections whose record can't be read; they can only be deleted."""
+        return [id_ for id_ in self._ids() if self._is_damaged(id_)]
 
     def get(self, id: str) -> Collection:  # noqa: A002 (its name)
         """Return a collection by its id; the same object every time.
@@ -127,6 +139,9 @@ class Shelf:
             ShelfError: There is no such folder, or as from `create`.
         """
         try:
+            # A blank or relative path would be one of the server's working directory, which nobody sees here.
+            if not str(folder).strip() or not expanded(folder).is_absolute():
+                raise ShelfError(f"'{folder}' is no full path; give one that begins with / or ~ (or a drive).")
             linked = existing_folder(folder)
         except LibraryError as error:
             raise ShelfError(str(error)) from error
@@ -145,9 +160,9 @@ class Shelf:
         if not drafts.files():
             raise ShelfError("There are no unsaved documents to keep.")
         with self._making(name) as place:
-            drafts.copy_to(place)
+            copied = drafts.copy_to(place)
             _write(place, name=name.strip(), folder=None)
-        drafts.remove([file.name for file in drafts.files()])
+        drafts.remove(copied)  # what was added meanwhile stays where it is
         return self.get(place.name.removeprefix(_UNFINISHED))
 
     def delete(self, id: str) -> None:  # noqa: A002 (its name)
@@ -158,14 +173,25 @@ class Shelf:
         """
         if id == _SAMPLE:
             raise ShelfError("The sample comes with the demo and can't be deleted.")
-        collection = self.get(id)
+        collection = None if id in self.damaged() else self.get(id)
         with self._locked():
-            collection.close()
+            if collection is not None:
+                collection.close()
             gone = self._folder / f"{_UNFINISHED}{id}"
             (self._folder / id).rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
         with self._guard:
             self._opened.pop(id, None)
+
+    def _ids(self) -> list[str]:
+        return sorted(path.parent.name for path in self._folder.glob(f"[!{_UNFINISHED}]*/{_RECORD}"))
+
+    def _is_damaged(self, id_: str) -> bool:
+        try:
+            _read(self._folder / id_)
+        except ShelfError:
+            return (self._folder / id_ / _RECORD).exists()  # or it was deleted since it was listed
+        return False
 
     @contextmanager
     def _making(self, name: str) -> Iterator[Path]:
@@ -173,17 +199,23 @@ class Shelf:
         readable = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
         slug = re.sub(r"[^a-z0-9]+", "-", readable).strip("-")[:40]
         id_ = "-".join(filter(None, [slug, secrets.token_hex(3)]))
-        with self._locked():
-            self._check_name(name)
-            place = self._folder / f"{_UNFINISHED}{id_}"
-            try:
-                place.mkdir()
-                yield place
+        place = self._folder / f"{_UNFINISHED}{id_}"
+        in_use = FileLock(place / _LOCK, thread_local=False)  # says that the folder was not left by a killed process
+        try:
+            with self._locked():
+                self._check_name(name)
+                place.mkdir(mode=_PRIVATE)
+                in_use.acquire()
+            yield place  # others go on meanwhile; it may take long
+            with self._locked():
+                self._check_name(name)
+                in_use.release()
                 place.rename(self._folder / id_)
-            except OSError as error:
-                raise ShelfError(f"The collection can't be saved: {error.strerror or error}.") from error
-            finally:
-                shutil.rmtree(place, ignore_errors=True)  # not there any more, where all went well
+        except OSError as error:
+            raise ShelfError(f"The collection can't be saved: {error.strerror or error}.") from error
+        finally:
+            in_use.release()
+            shutil.rmtree(place, ignore_errors=True)  # not there any more, where all went well
 
     def _check_name(self, name: str) -> None:
         name = name.strip()
@@ -215,7 +247,7 @@ class Shelf:
     def _locked(self) -> Iterator[None]:
         """Keep other threads and processes from making and deleting collections."""
         try:
-            with FileLock(self._folder / "lock", timeout=30, thread_local=False):
+            with FileLock(self._folder / _LOCK, timeout=_PATIENCE, thread_local=False):
                 yield
         except Timeout as error:
             raise ShelfError("Another process is changing the collections. Try again when it has finished.") from error

@@ -149,13 +149,16 @@ def test_a_half_deleted_collection_is_finished_at_the_next_start(shelf, home, mo
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"name": "x"}', "\0"])
-def test_a_damaged_record_hides_one_collection(shelf, home, record):
+def test_a_damaged_record_hides_one_collection_which_can_be_deleted(shelf, home, record):
     made, whole = shelf.create("Made"), shelf.create("Whole")
     (made.home / "collection.json").write_text(record)
     later = Shelf(home)
     assert [one.id for one in later.collections()] == ["sample", whole.id]
     with pytest.raises(ShelfError, match="damaged"):
         later.get(made.id)
+    assert later.damaged() == [made.id]
+    later.delete(made.id)
+    assert (later.damaged(), made.home.exists()) == ([], False)
 
 
 def test_a_home_may_move(shelf, home, tmp_path):
@@ -226,6 +229,34 @@ def test_folders_that_can_not_be_linked(shelf, home, tmp_path, monkeypatch):
     assert len(shelf.collections()) == 1
 
 
+@pytest.mark.parametrize("folder", ["", "  ", ".", "notes", "../notes", "~nosuchuser/notes"])
+def test_a_folder_is_linked_by_its_full_path(shelf, tmp_path, monkeypatch, folder):
+    for place in (tmp_path / "notes", tmp_path / "here"):
+        place.mkdir()
+        (place / "heron.md").write_bytes(HERON.data)
+    (tmp_path / "here" / "notes").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ShelfError, match="path"):
+        shelf.link("Linked", folder)
+    assert len(shelf.collections()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_others_do_not_read_what_is_kept(tmp_path):
+    Shelf(tmp_path / "new" / "home").create("Made")
+    collections = tmp_path / "new" / "home" / "collections"
+    places = (collections.parent, collections, *(one for one in collections.iterdir() if one.is_dir()))
+    assert [oct(place.stat().st_mode & 0o777) for place in places] == ["0o700"] * 3
+
+
+def test_a_home_that_others_share_keeps_its_rights(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o750)
+    Shelf(tmp_path / "home")
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "home" / "collections").stat().st_mode & 0o777 == 0o700
+
+
 def test_unsaved_uploads_are_seen_by_nobody_else(shelf):
     first, second = session_collection(), session_collection()
     first.add([HERON])
@@ -290,6 +321,24 @@ def test_keeping_unsaved_uploads(shelf, home):
     assert len(kept.reindex().unchanged) == 2  # the index came along
     assert contents(Shelf(home).get(kept.id)) == contents(kept)
     assert contents(drafts) == []
+
+
+def test_keeping_goes_on_beside_others_and_takes_what_it_copied(shelf, home, monkeypatch):
+    drafts = session_collection()
+    drafts.add([HERON])
+    copy = Collection.copy_to
+
+    def copy_while_others_work(self, place):
+        copied = copy(self, place)
+        self.add([OWL])  # another tab's, that came after the copy
+        Shelf(home).create("Another")
+        return copied
+
+    monkeypatch.setattr(Collection, "copy_to", copy_while_others_work)
+    monkeypatch.setattr(shelf_module, "_PATIENCE", 0.1)
+    kept = shelf.keep(drafts, "Kept")
+    assert (names(kept), names(drafts)) == (["heron.md"], ["owl.txt"])
+    assert [one.name for one in shelf.collections()] == ["Sample articles", "Another", "Kept"]
 
 
 def test_a_kill_while_keeping_loses_nothing(shelf, home, monkeypatch):
