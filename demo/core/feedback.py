@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ class FeedbackError(ValueError):
 class FeedbackFile:
     """A SQuAD 2.0 file to which judgements of answers are added; threads and processes may do so at the same time.
 
-    A question has one entry per passage, so what is said last of an answer holds.
+    A question has one entry per passage. What is said last of an answer holds: the entry's `judgements`, which
+    training passes over, tell what its answers follow from.
 
     Args:
         path: The file; it and its folder are made with the first judgement.
@@ -59,18 +62,46 @@ class FeedbackFile:
             FeedbackError: The quote or the correction does not stand in the passage, a wrong "no answer" comes without
                 a correction, or the file can't be read or written.
         """
-        answer = {"text": quote, "answer_start": start} if quote else None
         if quote and not context.startswith(quote, start):
             raise FeedbackError(f"The answer '{quote}' does not stand at character {start} of the passage.")
         correct = None if right or not (correction or "").strip() else _find(correction or "", context, start)
+        answer = _answer(quote, start)
         if not right and answer is None and correct is None:
+            self.withdraw(question, context, title, quote, start)
             raise FeedbackError("If the passage does answer the question, copy its words into the field of the answer.")
+        with self._changing() as whole:
+            row = _row(whole, title, context, whole_characters(question.strip()))
+            said = {"answer": answer, "right": right, "correction": correct}
+            _tell(row, [*_of_others(_judgements(row), answer), said])
+
+    def withdraw(self, question: str, context: str, title: str, quote: str | None, start: int) -> None:
+        """Take back what was said of an answer, with its correction; nothing happens where nothing was.
+
+        Args:
+            question: As in `add`, as all the others.
+            context: The whole passage.
+            title: The document's title.
+            quote: The answer; None for "no answer".
+            start: Where the quote begins in the passage.
+
+        Raises:
+            FeedbackError: The file can't be read or written.
+        """
+        if not self.path.exists():
+            return
+        with self._changing() as whole:
+            row = _row(whole, title, context, whole_characters(question.strip()))
+            _tell(row, _of_others(_judgements(row), _answer(quote, start)))
+            _drop_empty(whole)
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        """Read the file, and write it again when the context is left without an error."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
                 whole = self._read()
-                row = _row(whole, title, context, whole_characters(question.strip()))
-                _judge(row, answer, correct, right=right)
+                yield whole
                 replace_file(self.path, json.dumps(whole, indent=1))
         except OSError as error:
             raise FeedbackError(f"{self.path} can't be written ({error.strerror or error}).") from error
@@ -89,13 +120,14 @@ class FeedbackFile:
 
 
 def _check(whole: Any) -> None:
-    """Look once at all that `_row` and `_judge` use, so that no odd file is half changed."""
+    """Look once at all that is used later, so that no odd file is half changed."""
     for article in whole["data"]:
         _ = article["title"]
         for paragraph in article["paragraphs"]:
             _ = paragraph["context"]
             for row in paragraph["qas"]:
-                _ = row["question"], [answer["text"] for answer in [*row["answers"], *row.get("plausible_answers", [])]]
+                answers = [*row["answers"], *row.get("plausible_answers", [])]
+                _ = row["question"], [answer["text"] for answer in answers], _judgements(row)
 
 
 def _row(whole: dict[str, Any], title: str, context: str, question: str) -> Row:
@@ -103,7 +135,7 @@ def _row(whole: dict[str, Any], title: str, context: str, question: str) -> Row:
     article = _with(whole["data"], {"title": title}, {"paragraphs": []})
     paragraph = _with(article["paragraphs"], {"context": context}, {"qas": []})
     key = hashlib.blake2b(f"{question}\0{context}".encode(), digest_size=12).hexdigest()
-    return _with(paragraph["qas"], {"question": question}, {"id": key, "answers": [], "is_impossible": True})
+    return _with(paragraph["qas"], {"question": question}, {"id": key, "answers": [], "judgements": []})
 
 
 def _with(rows: list[Row], named: Row, others: Row) -> Row:
@@ -112,6 +144,36 @@ def _with(rows: list[Row], named: Row, others: Row) -> Row:
     if found is None:
         rows.append(found := named | others)
     return found
+
+
+def _drop_empty(whole: dict[str, Any]) -> None:
+    """Leave out questions of which nothing is said any more, and what held only those."""
+    for article in whole["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = [row for row in paragraph["qas"] if row.get("judgements") != []]
+        article["paragraphs"] = [paragraph for paragraph in article["paragraphs"] if paragraph["qas"]]
+    whole["data"] = [article for article in whole["data"] if article["paragraphs"]]
+
+
+def _judgements(row: Row) -> list[Row]:
+    """What was said of a question's answers, the last word last; of a row that has only answers, what they mean."""
+    if "judgements" in row:
+        return [{name: said[name] for name in ("answer", "right", "correction")} for said in row["judgements"]]
+    known = [(answer, True) for answer in row["answers"]]
+    known += [(answer, False) for answer in row.get("plausible_answers", [])]
+    return [{"answer": answer, "right": right, "correction": None} for answer, right in known or [(None, True)]]
+
+
+def _of_others(judgements: list[Row], answer: Row | None) -> list[Row]:
+    return [said for said in judgements if said["answer"] != answer]
+
+
+def _tell(row: Row, judgements: list[Row]) -> None:
+    """Write judgements into a row, and the answers that follow from them."""
+    row.update(judgements=judgements, answers=[], is_impossible=True)
+    row.pop("plausible_answers", None)
+    for said in judgements:
+        _judge(row, said["answer"], said["correction"], right=said["right"])
 
 
 def _judge(row: Row, answer: Row | None, correct: Row | None, *, right: bool) -> None:
@@ -131,6 +193,10 @@ def _judge(row: Row, answer: Row | None, correct: Row | None, *, right: bool) ->
 
 def _without(answers: list[Row], answer: Row | None) -> list[Row]:
     return [other for other in answers if other != answer]
+
+
+def _answer(quote: str | None, start: int) -> Row | None:
+    return {"text": quote, "answer_start": start} if quote else None
 
 
 def _find(words: str, context: str, near: int) -> Row:

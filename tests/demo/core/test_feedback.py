@@ -74,6 +74,62 @@ def test_what_is_said_last_of_an_answer_holds(file):
     assert (len(row["answers"]), row["is_impossible"], "plausible_answers" in row) == (1, False, False)
 
 
+def test_a_later_correction_takes_the_place_of_an_earlier_one(file):
+    say(file, "Marie Curie", 0, right=False, correction="radium")
+    say(file, "Marie Curie", 0, right=False, correction="1898")
+    assert [answer["text"] for answer in rows(file)[0]["answers"]] == ["1898"]
+    say(file, "Marie Curie", 0, right=False, correction=" ")
+    (row,) = rows(file)
+    assert (row["answers"], row["is_impossible"]) == ([], True)
+    assert [answer["text"] for answer in row["plausible_answers"]] == ["Marie Curie"]
+
+
+def test_a_correction_that_is_taken_back_leaves_what_was_said_of_its_words_themselves(file):
+    say(file, right=True)
+    say(file, "Marie Curie", 0, right=False, correction="1898")
+    say(file, "Marie Curie", 0, right=False)
+    assert [answer["text"] for answer in rows(file)[0]["answers"]] == ["1898"]
+
+
+def test_what_was_said_can_be_taken_back(file):
+    say(file, right=True)
+    say(file, "Marie Curie", 0, right=False, correction="radium")
+    file.withdraw(QUESTION, CONTEXT, "Radium", "Marie Curie", 0)
+    (row,) = rows(file)
+    assert ([answer["text"] for answer in row["answers"]], row.get("plausible_answers")) == (["1898"], None)
+    file.withdraw(QUESTION, CONTEXT, "Radium", "1898", 28)
+    assert json.loads(file.path.read_text())["data"] == []
+
+
+def test_no_answer_that_is_taken_back_gives_way_to_what_was_said_before(file):
+    say(file, right=True)
+    say(file, None, 0, right=True)
+    assert rows(file)[0]["answers"] == []
+    with pytest.raises(FeedbackError, match="copy its words"):
+        say(file, None, 0, right=False)
+    assert [answer["text"] for answer in rows(file)[0]["answers"]] == ["1898"]
+
+
+def test_where_nothing_was_said_there_is_nothing_to_take_back(file):
+    file.withdraw(QUESTION, CONTEXT, "Radium", "1898", 28)
+    assert not file.path.exists()
+    say(file, right=True, question="Who?")
+    before = file.path.read_text()
+    file.withdraw(QUESTION, CONTEXT, "Radium", "1898", 28)
+    assert file.path.read_text() == before
+
+
+def test_answers_that_others_wrote_into_the_file_stay(file):
+    say(file, right=True)
+    whole = json.loads(file.path.read_text())
+    row = whole["data"][0]["paragraphs"][0]["qas"][0]
+    del row["judgements"]
+    row["answers"].append({"text": "in 1898", "answer_start": 25})
+    file.path.write_text(json.dumps(whole))
+    say(file, "Marie Curie", 0, right=False)
+    assert [answer["text"] for answer in rows(file)[0]["answers"]] == ["1898", "in 1898"]
+
+
 def test_another_answer_of_the_same_passage_joins_the_first(file):
     say(file, right=True)
     say(file, "in 1898", 25, right=True)
