@@ -6,8 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from demo.core.adding import Updating
-from demo.core.collection import Collection, FileInfo
+from demo.core.adding import Removing, Updating
+from demo.core.collection import NOT_INDEXED, Collection, FileInfo
 from demo.core.shelf import MAX_NAME_LENGTH, ShelfError
 from demo.core.wording import counted, literal
 from demo.views import documents_work, frame, links, sources
@@ -15,6 +15,8 @@ from rom_haystack.folders import LibraryError
 
 # Session state, while it is asked whether to delete: the collection's id, and names of documents or None for all of it.
 _DELETING = "deleting from documents"
+# Session state, while it is asked whether to delete a damaged collection: its id.
+_DELETING_DAMAGED = "deleting damaged collection"
 _STYLE = Path(__file__).with_name("documents.css")
 
 
@@ -29,12 +31,12 @@ def show() -> None:
     links.write({"collection": "" if collection.kind == "sample" else collection.id})
     st.caption(_about(collection))
     target = collection if collection.changeable else frame.drafts()
-    if not documents_work.show_progress():
+    _offer_deleting_damaged()
+    if not any(documents_work.show_progress(one) for one in dict.fromkeys((collection, target))):
         documents_work.show_outcome(collection)
         sources.show(target)
-    if documents_work.runs_on(collection) or not frame.indexed(collection):
-        return
-    _show_documents(collection)
+    if not documents_work.runs_on(collection):
+        _show_documents(collection)
 
 
 def _about(collection: Collection) -> str:
@@ -62,30 +64,56 @@ def _offer_new() -> None:
                 st.rerun()
 
 
+def _offer_deleting_damaged() -> None:
+    """Name collections whose record can't be read, with a way to be rid of them."""
+    for identifier in frame.shelf().damaged():
+        st.warning(
+            f"The collection “{literal(identifier)}” is damaged and can’t be opened. Its documents lie in the folder "
+            "“documents” of that name among the demo’s own files.",
+            icon=":material/folder_off:",
+        )
+        if st.button(f"Delete “{literal(identifier)}” …", icon=":material/folder_delete:"):
+            st.session_state[_DELETING_DAMAGED] = identifier
+        if st.session_state.get(_DELETING_DAMAGED) == identifier:
+            delete = partial(_confirm_deletion_of_damaged, identifier)
+            st.dialog("Delete this collection?", on_dismiss=_stop_asking)(delete)()
+
+
 def _show_documents(collection: Collection) -> None:
-    files = collection.files()
-    st.header(f"In “{literal(collection.name)}”", anchor=False)
-    if not files:
-        st.caption(_nothing(collection))
-        chosen = []
-    else:
-        st.caption(_totals(files))
-        chosen = _table(collection, files)
+    """Draw the documents and what can be done with them; where they can't be shown, why, and what can be done then."""
+    files = _files(collection)
+    chosen: list[str] = []
+    if files is not None:
+        st.header(f"In “{literal(collection.name)}”", anchor=False)
+        st.caption(_totals(files) if files else _nothing(collection))
+        if files:
+            chosen = _table(collection, files)
     with st.container(horizontal=True):
         if collection.changeable and files:
             label = counted(len(chosen), "document") if chosen else "documents"
             hint = "Choose documents by the boxes at the left of the table." if not chosen else None
             if st.button(f"Delete {label} …", icon=":material/delete:", disabled=not chosen, help=hint):
                 _ask_to_delete(collection, chosen)
-        if files or collection.kind == "linked":
+        if files or (files is not None and collection.kind == "linked"):
             changed = collection.kind == "linked"
             if st.button("Look for changes" if changed else "Re-index", icon=":material/refresh:"):
-                documents_work.start(Updating(collection))
+                documents_work.start(collection, partial(Updating, collection))
         if collection.kind in ("own", "linked") and st.button("Delete collection …", icon=":material/folder_delete:"):
             _ask_to_delete(collection, None)
-    _ask_if_sure(collection, len(files))
+    _ask_if_sure(collection, None if files is None else len(files))
     if collection.kind == "session" and files:
         _offer_keeping(collection)
+
+
+def _files(collection: Collection) -> list[FileInfo] | None:
+    """List the documents, once they are indexed; None where that can't be, which the page then says."""
+    if not frame.indexed(collection):
+        return None
+    try:
+        return collection.files()
+    except (ShelfError, LibraryError) as error:
+        st.error(literal(str(error)), icon=":material/error:")
+        return None
 
 
 def _nothing(collection: Collection) -> str:
@@ -96,11 +124,13 @@ def _nothing(collection: Collection) -> str:
 
 def _totals(files: list[FileInfo]) -> str:
     pages = sum(file.pages or 0 for file in files)
-    unread = sum(file.problem is not None for file in files)
+    waiting = sum(file.problem == NOT_INDEXED for file in files)
+    unread = sum(file.problem is not None for file in files) - waiting
     parts = [
         counted(len(files), "document"),
         counted(pages, "PDF page") if pages else "",
         counted(sum(file.passages for file in files), "passage"),
+        f"{waiting} not indexed yet" if waiting else "",
         f"{unread} not read" if unread else "",
     ]
     return ", ".join(filter(None, parts))
@@ -148,14 +178,15 @@ def _ask_to_delete(collection: Collection, names: Sequence[str] | None) -> None:
 
 
 def _stop_asking() -> None:
-    st.session_state.pop(_DELETING, None)
+    for key in (_DELETING, _DELETING_DAMAGED):
+        st.session_state.pop(key, None)
 
 
-def _ask_if_sure(collection: Collection, files: int) -> None:
+def _ask_if_sure(collection: Collection, files: int | None) -> None:
     """Draw the question that was asked for, until it is answered."""
     asked, names = st.session_state.get(_DELETING, (None, None))
     if asked != collection.id:
-        _stop_asking()
+        st.session_state.pop(_DELETING, None)
         return
     if names is None:
         title, draw = "Delete this collection?", partial(_confirm_deletion, collection, files)
@@ -168,11 +199,21 @@ def _confirm_removal(collection: Collection, names: Sequence[str]) -> None:
     st.write(f"From “{literal(collection.name)}”:")
     st.text("\n".join(names[:10]) + (f"\nand {len(names) - 10} more" if len(names) > 10 else ""))
     st.write("This can’t be undone. Your original files stay as they are.")
-    _delete_if_sure(lambda: collection.remove(names))
+    _delete_if_sure(partial(_remove, collection, names))
 
 
-def _confirm_deletion(collection: Collection, files: int) -> None:
-    holds = counted(files, "document")
+def _remove(collection: Collection, names: Sequence[str]) -> None:
+    _stop_asking()
+    documents_work.start(collection, partial(Removing, collection, names))
+
+
+def _confirm_deletion_of_damaged(identifier: str) -> None:
+    st.write(f"“{literal(identifier)}” goes with its documents. This can’t be undone.")
+    _delete_if_sure(lambda: frame.shelf().delete(identifier))
+
+
+def _confirm_deletion(collection: Collection, files: int | None) -> None:
+    holds = "documents" if files is None else counted(files, "document")
     if collection.kind == "linked":
         st.write(f"“{literal(collection.name)}” and its index go. The folder with its {holds} stays as it is.")
     else:

@@ -6,80 +6,94 @@ from typing import NoReturn
 
 import streamlit as st
 
-from demo.core.adding import Adding, Updating
+from demo.core.adding import Removed, Removing, Work, Works
 from demo.core.collection import Collection
 from demo.core.uploads import Added
 from demo.core.wording import counted, literal
 from demo.views import ask
 from rom_haystack.library import UpdateReport
 
-Work = Adding | Updating
-
-# Session state: the work that goes on, or whose outcome was not put away yet.
-_WORK = "work on documents"
+# Session state: the last work on each collection that this session has started or seen, until its outcome is put away.
+_SEEN = "work on documents"
 _TICK = 0.5  # seconds
 _WORDS = {"waiting": "waiting", "reading": "reading", "done": "read"}
 _AT_ONCE = 8
 
 
-def start(work: Work) -> NoReturn:
-    """Show work that has just begun, in place of any earlier."""
-    st.session_state[_WORK] = work
+@st.cache_resource(show_spinner=False)
+def works() -> Works:
+    """The work of all sessions."""
+    return Works()
+
+
+def start(collection: Collection, make: Callable[[], Work]) -> NoReturn:
+    """Start work on a collection and show it; where other work on it goes on already, show that.
+
+    Args:
+        collection: The collection.
+        make: Starts the work.
+    """
+    _seen()[collection.id] = works().begin(collection, make)
     st.rerun()
 
 
 def clear() -> None:
-    """Put away the outcome of earlier work."""
-    st.session_state.pop(_WORK, None)
+    """Put away the outcomes of work that has ended."""
+    ended = [identifier for identifier, work in _seen().items() if work.job.state != "running"]
+    for identifier in ended:
+        del _seen()[identifier]
 
 
 def runs_on(collection: Collection) -> bool:
-    """Tell whether work on a collection goes on."""
-    work = _work()
-    return work is not None and work.collection is collection and work.job.state == "running"
+    """Tell whether work on a collection goes on, whoever has started it."""
+    work = works().running_on(collection)
+    if work is not None:
+        _seen()[collection.id] = work
+    return work is not None
 
 
-def show_progress() -> bool:
-    """Draw how far the work is, until it ends; the rest of the page is not drawn anew meanwhile.
+def show_progress(collection: Collection) -> bool:
+    """Draw how far the work on a collection is, until it ends; the rest of the page is not drawn anew meanwhile.
 
     Returns:
         Whether there is any.
     """
-    work = _work()
-    if work is None or work.job.state != "running":
+    if not runs_on(collection):
         return False
-    _progress()
+    _progress(_seen()[collection.id])
     return True
 
 
 def show_outcome(collection: Collection) -> None:
-    """Draw what came of the last work, where it was on this collection."""
-    work = _work()
-    if work is None or work.collection is not collection:
+    """Draw what came of the last work on a collection, where this session has seen it go on."""
+    work = _seen().get(collection.id)
+    if work is None:
         return
     job = work.job
     if job.state == "cancelled":
-        st.info("Cancelled. What was read by then stays.", icon=":material/cancel:")
+        kept = "Nothing was deleted" if isinstance(work, Removing) else "What was read by then stays"
+        st.info(f"Cancelled. {kept}.", icon=":material/cancel:")
     elif job.state == "failed":
         st.error(_reason(job.error), icon=":material/error:")
     elif isinstance(job.outcome, Added):
         _show_added(job.outcome, collection)
     elif isinstance(job.outcome, UpdateReport):
         _show_updated(job.outcome)
+    elif isinstance(job.outcome, Removed):
+        _say(st.success, f"{counted(len(job.outcome.names), 'document')} deleted", [], icon=":material/check_circle:")
 
 
-def _work() -> Work | None:
-    work: Work | None = st.session_state.get(_WORK)
-    return work
+def _seen() -> dict[str, Work]:
+    seen: dict[str, Work] = st.session_state.setdefault(_SEEN, {})
+    return seen
 
 
 @st.fragment(run_every=_TICK)
-def _progress() -> None:
-    work = _work()
-    if work is None or work.job.state != "running":
+def _progress(work: Work) -> None:
+    if work.job.state != "running":
         st.rerun()
     now = work.job.progress
-    st.header("Reading documents", anchor=False)
+    st.header("Deleting documents" if isinstance(work, Removing) else "Reading documents", anchor=False)
     share = min(now.done / now.total, 1.0) if now.total else 0.0
     counts = f"{now.done} of {counted(now.total, 'file')}" if now.total else "Starting"
     st.progress(share, text=f"{counts}: {literal(now.label)}" if now.label else f"{counts} …")
@@ -103,7 +117,10 @@ def _reason(error: Exception | None) -> str:
 
 
 def _show_added(added: Added, collection: Collection) -> None:
-    pages = {file.name: file.pages for file in collection.files()}
+    try:
+        pages = {file.name: file.pages for file in collection.files()}
+    except ValueError:  # the documents are gone, which the page says below
+        pages = {}
     for names, what in ((added.added, "added"), (added.replaced, "replaced")):
         if names:
             lines = [(name, f"({counted(pages[name] or 0, 'page')})" if pages.get(name) else "") for name in names]

@@ -1,11 +1,13 @@
 """Where documents come from: files, a pasted text, a folder on this machine."""
 
+from functools import partial
+
 import streamlit as st
 
 from demo.core.adding import Adding, Updating
 from demo.core.collection import Collection
 from demo.core.reach import only_this_machine
-from demo.core.shelf import MAX_NAME_LENGTH, ShelfError
+from demo.core.shelf import MAX_LINKED_FILES, MAX_LINKED_FOLDERS, MAX_NAME_LENGTH, ShelfError
 from demo.core.uploads import LIMITS, Upload, UploadError, pasted
 from demo.core.wording import counted, literal
 from demo.views import documents_work, frame
@@ -60,7 +62,11 @@ def _offer_text(target: Collection) -> None:
 
 
 def _offer_folder() -> None:
-    st.caption("Its files stay where they are and are only read; a collection of its own follows their changes.")
+    st.caption(
+        "Its files stay where they are and are only read. They become a collection of their own, which looks for "
+        f"changes when a browser session first opens it, and on “Look for changes”. Up to {MAX_LINKED_FILES:,} files "
+        f"and {MAX_LINKED_FOLDERS:,} folders."
+    )
     with st.form("folder", border=False):
         folder = st.text_input("Folder on this machine", placeholder="Such as: ~/Documents/manuals")
         name = st.text_input("Name of the collection", max_chars=MAX_NAME_LENGTH, placeholder="The folder’s name")
@@ -71,7 +77,7 @@ def _offer_folder() -> None:
                 st.error(literal(str(error)), icon=":material/error:")
             else:
                 frame.choose(linked)
-                documents_work.start(Updating(linked))
+                documents_work.start(linked, partial(Updating, linked))
 
 
 def _destination(target: Collection) -> str:
@@ -82,4 +88,4 @@ def _destination(target: Collection) -> str:
 
 def _add(target: Collection, uploads: list[Upload]) -> None:
     frame.choose(target)
-    documents_work.start(Adding(target, uploads))
+    documents_work.start(target, partial(Adding, target, uploads))

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 (AppTest runs the source of a function by itself)
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -70,7 +71,8 @@ def finish(app: AppTest) -> None:
     deadline = time.monotonic() + DEADLINE
     while "Cancel" in labels(app):
         assert time.monotonic() < deadline
-        app.session_state["work on documents"].job.wait(DEADLINE)
+        for work in app.session_state["work on documents"].values():
+            assert work.job.wait(DEADLINE)
         app.run()
     assert not app.exception
 
@@ -233,7 +235,9 @@ def test_documents_are_deleted_after_a_question(open_page, home):
     press(app, "Delete 2 documents")
     assert "a.txt\nc.txt" in [text.value for text in app.text]
     next(button for button in app.button if button.label == "Delete").click().run()
+    finish(app)
     assert table(app) == ["b.txt"]
+    assert "2 documents deleted" in said(app)
 
 
 def test_work_can_be_cancelled(open_page, monkeypatch):
@@ -253,6 +257,115 @@ def test_work_can_be_cancelled(open_page, monkeypatch):
     monkeypatch.setattr(Collection, "add", add_documents)
     add(app, OWL)
     assert table(app) == ["owl.txt"]
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Makes adding wait, until it is set."""
+    go_on = threading.Event()
+    add_documents = Collection.add
+
+    def wait(self, uploads, report):
+        assert go_on.wait(DEADLINE)
+        return add_documents(self, uploads, report)
+
+    monkeypatch.setattr(Collection, "add", wait)
+    yield go_on
+    go_on.set()
+
+
+def test_work_is_seen_wherever_its_collection_is(open_page, home, held):
+    made = Shelf(home).create("Birds")
+    first = open_page(collection=made.id)
+    first.file_uploader[0].set_value([OWL, BROKEN]).run()
+    press(first, "Add 2 files")
+    fill(first, "Name", "Another")
+    press(first, "Create")
+    assert "Cancel" not in labels(first)
+    second = open_page(collection=made.id)
+    assert ("Cancel" in labels(second), table(second)) == (True, [])
+    assert not {"Re-index", "Delete collection …"} & set(labels(second))
+    held.set()
+    finish(second)
+    first.selectbox[0].set_value(made.id).run()
+    finish(first)
+    for app in (first, second):
+        assert "**1 document added**" in said(app)
+        assert "**broken.pdf** is no readable PDF" in said(app).replace("\\", "")
+        assert table(app) == ["owl.txt"]
+    assert "added" not in said(open_page(collection=made.id))  # who comes later has missed it
+
+
+def test_files_wait_for_no_other_collection(open_page, home, held):
+    made = Shelf(home).create("Birds")
+    app = open_page()
+    held.set()
+    add(app, HERON)
+    held.clear()
+    app.file_uploader[0].set_value([OWL]).run()
+    press(app, "Add 1 file")
+    unsaved = app.selectbox[0].value
+    app.selectbox[0].set_value("sample").run()
+    assert "Cancel" in labels(app)  # more would go there too
+    app.selectbox[0].set_value(made.id).run()
+    assert {"Add files", "Delete collection …"} <= set(labels(app))
+    held.set()
+    app.selectbox[0].set_value(unsaved).run()
+    finish(app)
+    assert table(app) == [ODD, "owl.txt"]
+
+
+def test_a_file_that_was_not_looked_at_is_not_called_unreadable(open_page, home, monkeypatch):
+    made = Shelf(home).create("Birds")
+    made.add([Upload(*OWL[:2])])
+    made.close()
+    app = open_page(collection=made.id)
+    (made.folder / "new.txt").write_bytes(b"New.")
+    app.run()
+    assert "2 documents, 1 passage, 1 not indexed yet" in [caption.value for caption in app.caption]
+
+
+def test_a_collection_whose_folder_is_gone_can_be_deleted(open_page, home, tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "owl.txt").write_bytes(OWL[1])
+    linked = Shelf(home).link("Notes", folder)
+    linked.reindex()
+    linked.close()
+    folder.rename(tmp_path / "elsewhere")
+    app = open_page(collection=linked.id)
+    assert "could not be indexed" in said(app)
+    press(app, "Delete collection")
+    next(button for button in app.button if button.label == "Delete").click().run()
+    assert not app.exception
+    assert len(Shelf(home).collections()) == 1
+    assert len(table(app)) == 52
+
+
+def test_a_damaged_collection_can_be_deleted(open_page, home):
+    made = Shelf(home).create("Birds")
+    (made.home / "collection.json").write_text("")
+    app = open_page()
+    assert f"“{escaped(made.id)}” is damaged" in said(app)
+    press(app, f"Delete “{escaped(made.id)}”")
+    press(app, "Cancel")
+    assert made.home.exists()
+    press(app, f"Delete “{escaped(made.id)}”")
+    next(button for button in app.button if button.label == "Delete").click().run()
+    assert (made.home.exists(), "damaged" in said(app)) == (False, False)
+
+
+def test_a_folder_is_looked_at_when_a_session_opens_it(open_page, home, tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "owl.txt").write_bytes(OWL[1])
+    linked = Shelf(home).link("Notes", folder)
+    first = open_page(collection=linked.id)
+    assert table(first) == ["owl.txt"]
+    (folder / "heron.md").write_bytes(HERON[1])
+    first.run()
+    assert table(first) == ["owl.txt"]
+    assert table(open_page(collection=linked.id)) == ["heron.md", "owl.txt"]
 
 
 def test_an_unexpected_error_is_said(open_page, monkeypatch):
