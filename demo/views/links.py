@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
+from demo.core.collection import Collection
+
 # Session state: page and parameters as last seen or written, and those that have just come from outside.
 _KNOWN = "link known"
 _ARRIVED = "link arrived"
@@ -39,6 +41,11 @@ def write(parameters: Mapping[str, str]) -> None:
     if st.query_params.to_dict() != wanted:
         st.query_params.from_dict(wanted)
     st.session_state[_KNOWN] = (_page(), wanted)
+
+
+def id_in_link(collection: Collection) -> str:
+    """What a link says of a collection; nothing of the sample, which is asked where nothing is said."""
+    return "" if collection.kind == "sample" else collection.id
 
 
 def _page() -> str:
