@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from demo.core.shelf import Shelf
+from demo.views import frame
 
 
 def page() -> None:
@@ -61,13 +62,33 @@ def test_a_choice_stays_and_one_in_a_link_goes_first(session, home):
     assert not app.warning
 
 
-def test_a_chosen_collection_that_is_deleted_makes_way_for_the_sample(session, home):
+def test_a_chosen_collection_that_is_deleted_makes_way_for_the_sample_with_a_word_on_it(session, home):
+    one = Shelf(home).create("*One*")
+    app, other = session(collection=one.id), session(collection=one.id)
+    frame.shelf().delete(one.id)
+    for asked in (app, other):
+        asked.run()
+        assert chosen(asked) == "Sample articles"
+        assert asked.selectbox[0].options == ["Sample articles"]
+        [warning] = asked.warning
+        assert warning.value.startswith("The documents “\\*One\\*” are not here any more.")
+        assert "Chosen instead: “Sample articles”" in warning.value
+    app.run()
+    assert app.warning
+    two = Shelf(home).create("Two")
+    app.run()
+    app.selectbox[0].select(two.id).run()
+    assert not app.warning
+
+
+def test_what_is_pressed_for_a_collection_that_is_gone_is_not_done_to_another(session, home):
     one = Shelf(home).create("One")
     app = session(collection=one.id)
     Shelf(home).delete(one.id)
-    app.run()
+    app.button[0].click().run()
     assert chosen(app) == "Sample articles"
     assert app.selectbox[0].options == ["Sample articles"]
+    assert app.warning
 
 
 def test_unsaved_documents_are_a_choice_of_their_own_session_only(session, home):
@@ -79,7 +100,7 @@ def test_unsaved_documents_are_a_choice_of_their_own_session_only(session, home)
     assert other.selectbox[0].options == ["Sample articles"]
     guest = session(collection=mine.selectbox[0].value)
     assert chosen(guest) == "Sample articles"
-    assert "another browser session’s unsaved ones" in guest.warning[0].value
+    assert "were unsaved ones" in guest.warning[0].value
 
 
 def test_collections_that_a_link_can_not_name_are_no_way_out_of_the_shelf(session, home):
