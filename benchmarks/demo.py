@@ -23,7 +23,7 @@ def run(
     users: Annotated[int, typer.Option(min=1, help="Users who ask at once.")] = 16,
     each: Annotated[int, typer.Option(min=1, help="Questions that each of them asks.")] = 6,
     rounds: Annotated[int, typer.Option(min=1, help="How often each question of the sample is asked.")] = 3,
-    pages: Annotated[int, typer.Option(min=1, help="Pages of the PDF file that is indexed.")] = 100,
+    pages: Annotated[int, typer.Option(min=1, help="Pages of the PDF file that is added.")] = 100,
     words: Annotated[int, typer.Option(min=1, help="Words on each of its pages.")] = 450,
 ) -> None:
     """Start it in an empty home, ask alone and with others, and index a long file."""

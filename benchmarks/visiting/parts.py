@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from benchmarks.visiting.visitor import Page, visiting
 from demo.core.asking import Asker
 from demo.core.engine import Engine
 from demo.core.shelf import Shelf
+from demo.core.uploads import Upload
 from rom_haystack.inference.samples import Question, read_sample
-from rom_haystack.library import Library
 
 #: Stands on the start page once documents can be asked.
 _READY = "For example"
@@ -87,7 +88,8 @@ def answer_figures(shelf: Path, rounds: int) -> dict[str, Any]:
         first.append(time.perf_counter() - start)
         *_, last = known, *results
         whole.append(time.perf_counter() - start)
-        right += any(question.answer in quote.text or quote.text in question.answer for quote in last.quotes)
+        best = last.quotes[0].text if last.quotes else ""
+        right += bool(best) and (question.answer in best or best in question.answer)
     return {
         "engine": engine.name,
         "first": latency_figures(first),
@@ -97,22 +99,32 @@ def answer_figures(shelf: Path, rounds: int) -> dict[str, Any]:
 
 
 def indexing_figures(pages: int, words: int) -> dict[str, Any]:
-    """Index one PDF file, the model loaded before.
+    """Add one PDF file to a collection, as the page Documents does, the model loaded before.
 
     Args:
         pages: Its pages.
         words: Words on each.
+
+    Raises:
+        JobError: The file is not taken.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        warm, folder = Path(temporary, "warm"), Path(temporary, "documents")
-        for place, count in ((warm, 1), (folder, pages)):
-            place.mkdir()
-            write_pdf(place / "text.pdf", count, words)
-        with Library(warm, index=Path(temporary, "warm index")) as library:
-            library.update()  # loads the model, which the next library shares
-            with Library(folder, index=Path(temporary, "index")) as measured:
-                report, seconds = timed(measured.update)
-    return {"pages": pages, "words_per_page": words, "passages": report.passages, "seconds": seconds}
+        shelf = Shelf(Path(temporary))
+        warm, measured = shelf.create("Warm"), shelf.create("Measured")
+        with closing(warm), closing(measured):
+            warm.add([_pdf(temporary, 1, words)])  # loads the model, which the next collection shares
+            upload = _pdf(temporary, pages, words)
+            added, seconds = timed(lambda: measured.add([upload]))
+            if added.failed:
+                raise JobError(f"The file was not taken: {added.failed}")
+            (info,) = measured.files()
+    return {"pages": info.pages, "words_per_page": words, "passages": info.passages, "seconds": seconds}
+
+
+def _pdf(folder: str, pages: int, words: int) -> Upload:
+    path = Path(folder, "text.pdf")
+    write_pdf(path, pages, words)
+    return Upload(path.name, path.read_bytes())
 
 
 async def _start(server: Server, questions: Sequence[Question], home: Path) -> dict[str, Any]:

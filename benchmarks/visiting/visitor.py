@@ -16,14 +16,15 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.Element_pb2 import Element
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from benchmarks.errors import JobError
 from benchmarks.visiting.server import HOST, Server
 
 _TAG = re.compile(r"<[^>]*>")
-#: Marks the quote in an answer, see `demo.views.cards`.
-_QUOTE = "<mark"
+#: The best answer with its quote; further and doubtful ones have marks, too. See `demo.views.cards`.
+_QUOTE = re.compile(r'class="rom-best".*<mark', re.DOTALL)
 # Seconds between tries to reach a server that is starting, and the longest time to wait for anything.
 _RETRY_S = 0.02
 _PATIENCE_S = 300
@@ -34,7 +35,7 @@ class Page:
     """What came of a request.
 
     Attributes:
-        quote_s: Seconds until the first quote was there; None where none came.
+        quote_s: Seconds until the best answer was there for the first time; None where none came.
         whole_s: Seconds until the page was drawn whole.
         texts: What was drawn, without markup.
         errors: What went wrong, as the page says it.
@@ -67,7 +68,7 @@ class Visitor:
             **parameters: Those of the address, such as the question `q`.
 
         Raises:
-            JobError: The page is not there in five minutes.
+            JobError: The page is not there in five minutes, or the server hangs up before.
         """
         request = BackMsg()
         request.rerun_script.query_string = urlencode(parameters)
@@ -82,6 +83,10 @@ class Visitor:
                             page.errors.append("The script can't be compiled.")
                         break
                     look_at(message.delta.new_element, page, start)
+                else:
+                    raise JobError(f"The server hung up before the page was drawn; by then it showed: {page.texts}")
+        except ConnectionClosed as error:
+            raise JobError(f"The connection was lost before the page was drawn: {error}") from error
         except TimeoutError as error:
             raise JobError(f"The page was not drawn in {_PATIENCE_S} s.") from error
         page.whole_s = time.perf_counter() - start
@@ -124,7 +129,7 @@ def look_at(element: Element, page: Page, start: float) -> None:
     elif kind == "alert" and element.alert.format == Alert.ERROR:
         page.errors.append(element.alert.body)
     elif kind == "html":
-        if page.quote_s is None and _QUOTE in element.html.body:
+        if page.quote_s is None and _QUOTE.search(element.html.body):
             page.quote_s = time.perf_counter() - start
         page.texts.append(html.unescape(_TAG.sub("", element.html.body)))
     elif kind == "heading":

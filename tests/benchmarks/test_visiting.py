@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pypdf
 import pytest
+from haystack import Document
 from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.Element_pb2 import Element
 from typer.testing import CliRunner
+from websockets.asyncio.server import serve
+from websockets.typing import Subprotocol
 
 from benchmarks import demo
 from benchmarks.errors import JobError
 from benchmarks.expectations import read_expectations
 from benchmarks.visiting import parts
 from benchmarks.visiting.pdf import write_pdf
-from benchmarks.visiting.server import running
+from benchmarks.visiting.server import HOST, Server, running
 from benchmarks.visiting.visitor import Page, look_at, visiting
+from demo.core.asking import Asker
+from demo.core.results import FoundPassage, Quote, Result
 from demo.core.shelf import Shelf
+from demo.views import cards
+
+
+def quote(text: str) -> Quote:
+    sentence = f"It is {text}."
+    passage = FoundPassage(Document(content=sentence), 1.0, 1, 1)
+    return Quote(text, 0.8, 6, 6 + len(text), sentence, 6, 6 + len(text), None, passage)
 
 
 class TestLooking:
-    def test_the_first_quote_is_timed(self):
+    def test_the_best_answer_is_timed(self):
         page = Page()
         look_at(Element(), page, 0.0)
-        for body in ("<p>Reading …</p>", "<p>It is <mark>90&nbsp;sols &amp; more</mark>.</p>"):
+        unsure, best = quote("Doubtful"), quote("sols & more")
+        for body in (
+            cards.reading_card(),
+            cards.no_answer_card(0.9, 1),
+            cards.further_card(unsure),
+            cards.best_card(best),
+        ):
             assert page.quote_s is None
             element = Element()
             element.html.body = body
@@ -47,6 +67,25 @@ class TestLooking:
         element.exception.type, element.exception.message = "KeyError", "q"
         look_at(element, page, 0.0)
         assert page.errors == [f"alert {Alert.ERROR}", "KeyError: q"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(1000, "hung up before the page was drawn"), (1011, "connection was lost before the page")]
+)
+def test_a_page_that_breaks_off_is_none(tmp_path, code, said):
+    async def hang_up(connection):
+        await connection.recv()
+        await connection.close(code)
+
+    async def visit():
+        async with serve(hang_up, HOST, 0, subprotocols=[Subprotocol("streamlit")]) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            server = Server(port, 0.0, subprocess.Popen(["true"]), tmp_path / "log")
+            async with visiting(server) as visitor:
+                await visitor.open()
+
+    with pytest.raises(JobError, match=said):
+        asyncio.run(visit())
 
 
 def test_pdf_has_the_pages_and_words_that_were_asked_for(tmp_path):
@@ -86,6 +125,10 @@ def test_expectations_are_of_figures_that_there_are():
         assert expected.verdict(results) == "met"
 
 
+def _turned(result: Result) -> Result:
+    return replace(result, quotes=result.quotes[::-1])
+
+
 @pytest.mark.integration
 class TestFigures:
     @pytest.fixture(scope="class")
@@ -109,6 +152,12 @@ class TestFigures:
         assert figures["engine"] == "torch-float32"
         assert figures["right"] > 0.9
         assert 0 < figures["first"]["p50_ms"] < figures["whole"]["p50_ms"]
+
+    def test_an_answer_is_right_if_the_best_one_is(self, home, monkeypatch):
+        """The right one in the second place does not count."""
+        answers = Asker.ask
+        monkeypatch.setattr(Asker, "ask", lambda *given: map(_turned, answers(*given)))
+        assert parts.answer_figures(home / "demo", rounds=1)["right"] < 0.5
 
     def test_of_indexing(self):
         figures = parts.indexing_figures(pages=2, words=300)
