@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from demo.core.encoders import spec_of
-from demo.core.measuring import Measuring, MeasuringError
+from demo.core.measuring import Measuring
 from rom_haystack.components import ROMExtractiveReader, ROMTextEmbedder
 from rom_haystack.components.extractive_reader import AdaptiveReading
 from rom_haystack.inference.selection import known_choice
@@ -96,8 +96,9 @@ class Engine:
                 self._parts.clear()
                 self._parts["embedder", self._model] = successor
             self.name = _name_of(self._model)
-        except (MeasuringError, OSError) as error:
-            logger.warning("%s The demo goes on with %s.", error, self.name)
+        except Exception as error:  # noqa: BLE001 (engines raise what they like, and there is one that answers)
+            reason = str(error).rstrip(".") or type(error).__name__
+            logger.warning("%s. The demo goes on with %s.", reason, self.name)
         finally:
             self.preparing = False
 

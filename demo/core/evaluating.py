@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from demo.core.engine import Engine
 from demo.core.jobs import Report
 from demo.core.question_files import QuestionSet
 from demo.core.results import Settings
-from rom_haystack.components import ROMRetriever
+from rom_haystack.components import ROMExtractiveReader, ROMRetriever
 from rom_haystack.components._inner import retrieve_batch
 from rom_haystack.document_stores import SQLiteFAISSBM25Retriever, SQLiteFAISSEmbeddingRetriever
 from rom_haystack.hybrid import ROMHybridRetriever
@@ -140,15 +140,7 @@ def run(
         outcomes: list[Outcome] = []
         for first in range(0, len(questions), _AT_ONCE):
             report(first, len(questions), "")
-            group = questions[first : first + _AT_ONCE]
-            queries = [question.query for question in group]
-            found = [[Document(content=question.context)] for question in group]
-            if search is not None:
-                found = retrieve_batch(search, queries, None, None)
-            read = [documents[: settings.passages] for documents in found]
-            answers = reader.run_batch(queries, read, top_k=2, no_answer=True)["answers"]
-            ranks = [_rank(one, documents) if search else None for one, documents in zip(group, found, strict=True)]
-            outcomes += map(_outcome, group, answers, ranks)
+            outcomes += _ask(questions[first : first + _AT_ONCE], search, reader, settings.passages)
         report(len(outcomes), len(questions), "")
     finally:
         _TURN.release()
@@ -163,6 +155,17 @@ def run(
         seconds=time.perf_counter() - start,
         outcomes=tuple(outcomes),
     )
+
+
+def _ask(group: Sequence[Question], search: Any, reader: ROMExtractiveReader, passages: int) -> Iterator[Outcome]:
+    """Ask a few questions at once; without a search, each on its own paragraph."""
+    queries = [question.query for question in group]
+    found = [[Document(content=question.context)] for question in group]
+    if search is not None:
+        found = retrieve_batch(search, queries, None, None)
+    answers = reader.run_batch(queries, [one[:passages] for one in found], top_k=2, no_answer=True)["answers"]
+    ranks = [_rank(one, documents) if search else None for one, documents in zip(group, found, strict=True)]
+    return map(_outcome, group, answers, ranks)
 
 
 def _wait_for_turn(count: int, report: Report) -> None:

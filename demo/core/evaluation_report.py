@@ -25,8 +25,9 @@ _SEED = 13
 _BINS = 10
 #: Answers per bin of the reliability curve, as far as they go round; fewer say little.
 _PER_BIN = 10
-# Spreadsheets take a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Spreadsheets take a cell that begins so for a formula, some of them also after blanks, and in wide letters.
+_FORMULA = tuple("=+-@＝＋－＠")
+_CONTROLS = ("\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ def as_json(run: Run, summary: Summary) -> bytes:
 
 def harmless(value: Any) -> Any:
     """Keep a spreadsheet from taking a text for a formula: an apostrophe before it makes it a text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{value}" if value.startswith(_CONTROLS) or value.lstrip().startswith(_FORMULA) else value
 
 
 def _figures(run: Run, recall: Sequence[Figure]) -> dict[str, Figure]:

@@ -20,7 +20,7 @@ class MeasuringError(RuntimeError):
 class Measuring:
     """A process of low priority that measures engines and keeps the choice where `backend="auto"` finds it.
 
-    It ends with this process at the latest.
+    It ends with this process, unless that one is killed: then it measures to its end, and keeps the choice, by itself.
 
     Args:
         model: Bundled name or folder of the checkpoint.

@@ -114,6 +114,25 @@ class TestTakingOver:
         assert caplog.messages == ["Engines could not be measured: no memory. The demo goes on with torch-float32."]
         assert len(engine.embedder(str(tiny_checkpoint)).run("Who?")["embedding"]) == 64
 
+    def test_neither_does_an_engine_that_can_not_be_loaded_stop_it(
+        self, unmeasured, tiny_checkpoint, monkeypatch, caplog
+    ):
+        """What libraries of engines raise is of no class of ours."""
+        engine = Engine(str(tiny_checkpoint))
+        before = engine.embedder(str(tiny_checkpoint))
+        before.warm_up()
+
+        def fail(self):
+            raise RuntimeError("Illegal instruction")
+
+        monkeypatch.setattr(Measuring, "__init__", lambda self, model: None)
+        monkeypatch.setattr(Measuring, "wait", lambda self: True)
+        monkeypatch.setattr(engines.ROMTextEmbedder, "warm_up", fail)
+        engine.prepare()
+        until(lambda: not engine.preparing)
+        assert caplog.messages == ["Illegal instruction. The demo goes on with torch-float32."]
+        assert engine.embedder(str(tiny_checkpoint)) is before
+
 
 class TestMeasuring:
     def test_what_fails_says_why(self, unmeasured):

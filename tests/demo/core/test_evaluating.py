@@ -234,11 +234,13 @@ class TestDownloads:
         assert rows[0]["sentence"] == '\'-2, "so"\nit is'
         assert (rows[1]["prediction"], rows[1]["best quote"], rows[1]["page"]) == ("", "Paris", "")
 
-    @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "\t=1", "\r=1"])
-    def test_formulas_are_texts(self, text):
+    @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "\na", " =1", "\u00a0+1"])
+    @pytest.mark.parametrize("wide", [False, True])
+    def test_formulas_are_texts(self, text, wide):
+        text = text.translate(str.maketrans("=+-@", "＝＋－＠")) if wide else text
         assert harmless(text) == f"'{text}"
 
-    @pytest.mark.parametrize("value", ["1=1", "", -1.5, None])
+    @pytest.mark.parametrize("value", ["1=1", "", " ", " a", -1.5, None])
     def test_others_stay(self, value):
         assert harmless(value) == value
 
