@@ -41,9 +41,14 @@ class ReportTable:
     rows: Mapping[str, tuple[Figure | None, ...]]
 
 
-def find_reports(folder: Path) -> Iterator[Report]:
-    """Find the reports in a folder and in the folders in it, by name; other files are passed over."""
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+def find_reports(folder: Path, *, inner: bool = True) -> Iterator[Report]:
+    """Find the reports in a folder, by name; other files are passed over, and a folder that is gone has none.
+
+    Args:
+        folder: The folder.
+        inner: Also find those in the folders in it.
+    """
+    for path in sorted([*folder.glob("*.json"), *(folder.glob("*/*.json") if inner else ())]):
         if not path.parent.name.startswith(_CHECKPOINTS):
             report = _read(path, str(path.relative_to(folder).with_suffix("")))
             if report is not None:

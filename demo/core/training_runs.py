@@ -88,8 +88,10 @@ def read_run(folder: Path) -> TrainingRun:
     """Read a run as far as it has come.
 
     Raises:
-        RunError: A file in it can't be read; the message names it.
+        RunError: It is gone, or a file in it can't be read; the message names it.
     """
+    if not folder.is_dir():
+        raise RunError(f"The folder '{folder}' is gone.")
     entries = _log_lines(folder / _LOG)
     state = _last_state(folder)
     step = max(_last_step(entries), _whole(state.get("global_step")) or 0)

@@ -11,6 +11,7 @@ from demo.core.training_reports import Report, find_reports, side_by_side
 from demo.core.training_runs import BESIDES, RunError, TrainingRun, differences, find_runs, read_run
 from demo.core.wording import counted, duration, literal
 from demo.views import links, training_charts
+from rom_haystack.folders import LibraryError, expanded
 
 _STYLE = Path(__file__).with_name("training.css")
 _COMMANDS = """pip install -e ".[training]"
@@ -23,13 +24,15 @@ _SHOWN_AT_FIRST, _MOST_SHOWN = 3, 6
 # Widget keys.
 _FOLDER, _RUNS, _METRICS = "training.folder", "training.runs", "training.metrics"
 _SMOOTH, _REFRESH = "training.smooth", "training.refresh"
+# Session state: the folder that a link names, until the user has it opened.
+_LINKED = "training.linked"
 
 
 def show() -> None:
     """Draw the page."""
     link = links.arrived()
     if link is not None:
-        st.session_state[_FOLDER] = link.get("run", "")
+        st.session_state[_FOLDER] = st.session_state[_LINKED] = link.get("run", "").strip()
     st.html(_STYLE)
     st.title("Training", anchor=False)
     st.caption(
@@ -53,17 +56,26 @@ def show() -> None:
     if not named:
         _invite()
         return
-    folder = Path(named).expanduser()
+    if named == st.session_state.get(_LINKED):
+        _offer()
+        return
     try:
+        folder = expanded(named)
         found = find_runs(folder)
         chosen = _choose_runs(found)
         runs = [read_run(path) for path in chosen]
-    except RunError as error:
+    except (LibraryError, RunError) as error:
         st.error(literal(str(error)), icon=":material/error:")
         _invite()
         return
     if runs:
         _show_runs(folder, runs)
+
+
+def _offer() -> None:
+    """Offer to open the folder that a link names; whoever wrote the link has no say in what is read here."""
+    st.info("A link names this folder. It is opened only if you say so.", icon=":material/link:")
+    st.button("Open this folder", type="primary", on_click=lambda: st.session_state.pop(_LINKED))
 
 
 def _invite() -> None:
@@ -162,8 +174,7 @@ def _show_reports(folder: Path, runs: Sequence[TrainingRun]) -> None:
         for report in run.reports
     ]
     if folder not in [run.folder for run in runs]:
-        within = tuple(f"{path.name}/" for path in folder.iterdir() if path.is_dir())
-        reports += [report for report in find_reports(folder) if not report.name.startswith(within)]
+        reports += find_reports(folder, inner=False)
     st.header("Evaluations", anchor=False)
     if not reports:
         st.caption("There are no reports in this folder yet. The evaluation writes one with --report.")

@@ -21,6 +21,7 @@ def test_a_run_is_shown(demo, visit, look, finished, theme):
     seen.keep(f"training-run-{theme}")
     assert seen.violations() == []
     other = visit(page.url)
+    other.get_by_role("button", name="Open this folder").click()
     expect(other.get_by_text("finished after")).to_be_visible()
     seen.on_a_phone()
     seen.settle("Settings")
@@ -30,4 +31,5 @@ def test_a_run_is_shown(demo, visit, look, finished, theme):
 
 def test_what_is_wrong_with_a_folder_is_said(demo, visit, tmp_path):
     page = visit(f"{demo.url}/training?run={tmp_path}")
+    page.get_by_role("button", name="Open this folder").click()
     expect(page.get_by_role("alert")).to_contain_text(str(tmp_path))

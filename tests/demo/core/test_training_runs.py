@@ -92,6 +92,14 @@ def test_a_run_that_has_just_begun_is_one(tmp_path):
     assert (run.curves, run.step, run.finished) == ({}, 0, False)
 
 
+def test_a_run_that_is_gone_is_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    assert read_run(tmp_path / "run").finished
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(RunError, match=r"run' is gone"):
+        read_run(tmp_path / "run")
+
+
 def test_smoothing_makes_up_for_the_start():
     points = [(1, 4.0), (2, 0.0), (3, 4.0)]
     assert smoothed(points, 0) == points
@@ -125,6 +133,14 @@ class TestReports:
         (tmp_path / "list.json").write_text("[1]")
         (tmp_path / "broken.json").write_bytes(b"\xff")
         assert [report.name for report in find_reports(tmp_path)] == ["model/evaluation", "report"]
+
+    def test_those_in_inner_folders_can_be_left_out(self, tmp_path):
+        for name in ("all", "inner/one"):
+            self.write(tmp_path / f"{name}.json", rom=80)
+        assert [report.name for report in find_reports(tmp_path, inner=False)] == ["all"]
+
+    def test_a_folder_that_is_gone_has_none(self, tmp_path):
+        assert list(find_reports(tmp_path / "gone", inner=False)) == []
 
     def test_the_same_figures_come_once(self, tmp_path):
         self.write(tmp_path / "a.json", rom=60.0, bm25=50.0)

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 
 def page() -> None:
@@ -25,15 +26,22 @@ def open_page(monkeypatch):
     known = st.get_option
     monkeypatch.setattr(st, "get_option", lambda name: options.get(name) or known(name))
 
-    def visit(address: str = "localhost", **link: str) -> AppTest:
+    def visit(address: str = "localhost", *, open_it: bool = True, **link: str) -> AppTest:
         options["server.address"] = address
         app = AppTest.from_function(page, default_timeout=60)
         app.query_params.update(link)
         app.run()
         assert not app.exception
+        if open_it and (offered := buttons(app)):
+            offered[0].click().run()
+            assert not app.exception
         return app
 
     return visit
+
+
+def buttons(app: AppTest) -> list[Button]:
+    return [button for button in app.button if button.label == "Open this folder"]
 
 
 def headings(app: AppTest) -> list[str]:
@@ -71,6 +79,45 @@ def test_folders_are_read_only_where_no_other_machine_can_ask(open_page, finishe
     assert not app.text_input
     assert not charts(app)
     assert "reads folders of the machine" in app.info[0].value
+
+
+def test_a_link_opens_no_folder_by_itself(open_page, finished):
+    app = open_page(run=str(finished), open_it=False)
+    assert app.text_input[0].value == str(finished)
+    assert "opened only if you say so" in app.info[0].value
+    assert not charts(app)
+    assert not headings(app)
+    app.run()
+    assert not charts(app)
+    buttons(app)[0].click().run()
+    assert charts(app)
+    assert app.query_params["run"] == str(finished)
+    assert not buttons(app)
+
+
+def test_another_folder_than_the_links_is_opened_at_once(open_page, finished, tmp_path):
+    app = open_page(run=str(tmp_path), open_it=False)
+    app.text_input[0].set_value(str(finished)).run()
+    assert charts(app)
+
+
+def test_the_home_of_an_unknown_user(open_page):
+    app = open_page()
+    app.text_input[0].set_value("~no-such-user/runs").run()
+    assert not app.exception
+    assert "user who isn't known here" in app.error[0].value.replace("\\", "")
+    assert headings(app) == ["How to make one"]
+
+
+def test_a_folder_that_goes_while_it_is_shown(open_page, finished, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(finished, tmp_path / "runs" / name)
+    app = open_page(run=str(tmp_path / "runs"))
+    assert charts(app)
+    shutil.rmtree(tmp_path / "runs")
+    app.run()
+    assert not app.exception
+    assert "There is no folder" in app.error[0].value
 
 
 def test_a_finished_run_has_curves_and_settings(open_page, finished):
