@@ -1,5 +1,6 @@
 """What a checkpoint's name means on this machine, and what the model in it can do."""
 
+import re
 from dataclasses import dataclass
 
 from rom_haystack.inference.converted import find_checkpoint
@@ -9,6 +10,9 @@ from rom_haystack.modeling.places import is_local
 
 #: The encoder that the bundled checkpoint was trained from.
 UNTUNED_BASE = "sentence-transformers/all-MiniLM-L6-v2"
+
+# A bundled name or a hub id; anything else is a path.
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 class MissingCheckpointError(ValueError):
@@ -60,9 +64,16 @@ def checkpoint(name: str) -> Checkpoint:
     return Checkpoint(name, str(folder), str(folder), "")
 
 
+def is_name(text: str) -> bool:
+    """Tell whether a text may be a bundled name or a hub id, and is not plainly a path."""
+    return bool(_NAME.fullmatch(text))
+
+
 def _remedy(name: str, error: CheckpointError) -> str:
     if is_local(name):
         return f"The checkpoint '{name}' can't be used: {error}"
+    if not is_name(name):
+        return f"There is no folder '{name}' on this machine. Write the whole path of a checkpoint's folder."
     return (
         f"The checkpoint '{name}' is not on this machine: it is not bundled, no such folder is here, and the hub's "
         f"cache has no copy. The demo fetches nothing by itself. Get it by hf download {name}, or write the path of "

@@ -1,21 +1,18 @@
 """Two ways of answering side by side: what each is, how both are asked, and in what they differ."""
 
-import re
 from dataclasses import dataclass
 from typing import get_args
 
 from demo.core.asking import Asker
-from demo.core.checkpoints import UNTUNED_BASE, Checkpoint
+from demo.core.checkpoints import UNTUNED_BASE, Checkpoint, is_name
 from demo.core.results import Quote, Result, Settings
 from rom_haystack.components.extractive_reader import AdaptiveReading
-from rom_haystack.modeling import DEFAULT_CHECKPOINT
+from rom_haystack.modeling import DEFAULT_CHECKPOINT, bundled_checkpoints
+from rom_haystack.modeling.places import is_local
 from rom_haystack.pipelines import Retrieval
 
 #: Numbers of passages that a side may read.
 PASSAGES = (5, 10, 20, 50)
-
-#: A bundled name or a hub id, which nothing but our own cache is looked through for; anything else is a path.
-_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,8 @@ class Side:
 
     @property
     def by_name(self) -> bool:
-        """Whether the checkpoint is named, and is no path: a link may have names used, but no folder opened."""
-        return bool(_NAME.fullmatch(self.model))
+        """Whether the checkpoint is named, and is no folder: a link may have names used, but no folder opened."""
+        return self.model in bundled_checkpoints() or (is_name(self.model) and not is_local(self.model))
 
     def settings(self, found: Checkpoint) -> Settings:
         """Return how a question is asked, with the side's checkpoint as it was found."""

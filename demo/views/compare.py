@@ -1,6 +1,6 @@
 """The page `Compare`: one question, answered in two ways, side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -30,6 +30,8 @@ _QUESTION = "compare.question"
 _LONGEST = 500
 
 Asked = tuple[str, Side, Side]
+# What came of it, with the checkpoints as they were found then; they may be gone by now.
+Compared = tuple[Comparison, Sequence[Checkpoint]]
 
 
 def show() -> None:
@@ -52,7 +54,7 @@ def show() -> None:
         st.caption(why)
     compared = _compared(collection, asked)
     if compared is not None:
-        _show(compared, asked)
+        _show(*compared, asked)
 
 
 def _follow(link: Mapping[str, str]) -> None:
@@ -170,21 +172,21 @@ def _key(name: str, field: str) -> str:
     return f"compare.{name}.{field}"
 
 
-def _compared(collection: Collection, asked: Asked) -> Comparison | None:
+def _compared(collection: Collection, asked: Asked) -> Compared | None:
     """Ask both sides, unless that is what was asked last; where it can't be done, say why."""
     key = (asked, collection.id, collection.version, frame.engine().name)
     kept = st.session_state.get(_KEPT)
     if kept is not None and kept[0] == key:
-        compared: Comparison = kept[1]
+        compared: Compared = kept[1]
         return compared
     question, *sides = asked
-    found = [_found(name, side) for name, side in zip(_SIDES, sides, strict=True)]
-    if None in found or not all(frame.indexed(collection, one.finds) for one in found if one):
+    found = [one for name, side in zip(_SIDES, sides, strict=True) if (one := _found(name, side)) is not None]
+    if len(found) < len(sides) or not all(frame.indexed(collection, one.finds) for one in found):
         return None
-    settings = [side.settings(one) for side, one in zip(sides, found, strict=True) if one]
+    settings = [side.settings(one) for side, one in zip(sides, found, strict=True)]
     try:
         with st.spinner("Asking both sides …"):
-            compared = compare(Asker(collection, frame.engine()), question, *settings)
+            compared = compare(Asker(collection, frame.engine()), question, *settings), found
     except AskingError as error:
         st.error(literal(str(error)), icon=":material/error:")
         return None
@@ -209,7 +211,7 @@ def _found(name: str, side: Side) -> Checkpoint | None:
         return None
 
 
-def _show(compared: Comparison, asked: Asked) -> None:
+def _show(compared: Comparison, checkpoints: Sequence[Checkpoint], asked: Asked) -> None:
     st.html(_STYLE)
     st.header(compared.verdict, anchor=False)
     passages = max(len(compared.left.passages), len(compared.right.passages))
@@ -218,16 +220,16 @@ def _show(compared: Comparison, asked: Asked) -> None:
         "twice; the times are those of the second, when nothing had to be loaded any more."
     )
     results = (compared.left, compared.right)
-    for name, side, result, column in zip(_SIDES, asked[1:], results, st.columns(2, gap="medium"), strict=True):
+    drawn = zip(_SIDES, asked[1:], checkpoints, results, st.columns(2, gap="medium"), strict=True)
+    for name, side, found, result, column in drawn:
         with column:
-            _show_side(name, side, result, compared)
+            _show_side(name, side, found.note, result, compared)
 
 
-def _show_side(name: str, side: Side, result: Result, compared: Comparison) -> None:
+def _show_side(name: str, side: Side, note: str, result: Result, compared: Comparison) -> None:
     other = _SIDES[1 - _SIDES.index(name)]
     st.subheader(name, anchor=False)
     st.text(f"{RETRIEVALS[side.retrieval]} · {READINGS[side.reading].lower()} reading · {side.model}")
-    note = checkpoint(side.model).note
     st.caption(
         f"**{duration(sum(result.seconds.values()))}** · {result.read} of {counted(len(result.passages), 'passage')} "
         f"read · {literal(result.engine)}"

@@ -37,5 +37,8 @@ def test_sides_are_set_one_by_one(demo, visit):
 
 
 def test_a_checkpoint_that_is_not_here_is_named(demo, visit):
-    page = visit(f"{demo.url}/compare?q=Who%3F&right=no-such-checkpoint")
-    expect(page.get_by_role("alert")).to_be_visible()
+    page = visit(f"{demo.url}/compare?q=Who%3F&right=dense,10,off,no-such-checkpoint")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("B: The checkpoint 'no-such-checkpoint' is not on this machine")
+    expect(alert).to_contain_text("hf download no-such-checkpoint")
+    expect(page.locator("ol.rom-side")).to_have_count(0)

@@ -81,6 +81,14 @@ class TestSide:
     def test_names_are_told_from_paths(self, model, by_name):
         assert Side(model=model).by_name is by_name
 
+    def test_a_folder_that_looks_like_a_name_is_none(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("models/other", DEFAULT_CHECKPOINT):
+            assert Side(model=name).by_name
+            (tmp_path / name).mkdir(parents=True)
+        assert not Side(model="models/other").by_name
+        assert Side(model=DEFAULT_CHECKPOINT).by_name  # the bundled one is meant all the same
+
 
 class TestCheckpoint:
     def test_bundled(self):
@@ -115,6 +123,11 @@ class TestCheckpoint:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(MissingCheckpointError, match=f"not on this machine.*hf download {UNTUNED_BASE}"):
             checkpoint(UNTUNED_BASE)
+
+    def test_a_folder_that_is_not_here(self, tmp_path):
+        with pytest.raises(MissingCheckpointError, match=r"no folder '.*/none' on this machine") as caught:
+            checkpoint(str(tmp_path / "none"))
+        assert "hf download" not in str(caught.value)
 
     def test_a_folder_of_something_else(self, tmp_path):
         with pytest.raises(MissingCheckpointError, match=r"can't be used.*no config\.json"):

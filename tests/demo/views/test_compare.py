@@ -3,6 +3,8 @@
 # ruff: noqa: PLC0415 (AppTest runs the source of a function by itself)
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -122,6 +124,26 @@ def test_a_link_asks(open_page):
     assert values["Find passages by (A)"] == "keyword"
     assert (values["Passages (B)"], values["Reading (B)"]) == (20, "fast")
     assert app.query_params["left"] == "keyword,5,off"
+
+
+def test_what_was_compared_stays_when_its_checkpoint_goes(open_page, sentence_transformer, tmp_path):
+    folder = tmp_path / "plain"
+    shutil.copytree(sentence_transformer, folder)
+    app = open_page(q=QUESTION, right=f"dense,10,off,{folder}")
+    press(app, "Compare")
+    shutil.rmtree(folder)
+    app.run()
+    assert not app.exception
+    assert len(html(app)) == 2
+    assert "It only finds passages" in " ".join(caption.value for caption in app.caption)
+
+
+def test_a_link_opens_no_folder_that_looks_like_a_name(open_page, sentence_transformer, tmp_path, monkeypatch):
+    shutil.copytree(sentence_transformer, tmp_path / "models" / "other")
+    monkeypatch.chdir(tmp_path)
+    app = open_page(q=QUESTION, right="dense,10,off,models/other")
+    assert not html(app)
+    assert "names a folder" in app.warning[0].value
 
 
 def test_a_link_opens_no_folder_by_itself(open_page, tmp_path):
