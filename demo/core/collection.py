@@ -214,6 +214,16 @@ class Collection:
                 shutil.copytree(self._indexes, home / _INDEXES, ignore=shutil.ignore_patterns("lock"))
         return names
 
+    def discard(self) -> None:
+        """Remove unsaved documents and their indexes, once a change that goes on has ended.
+
+        Raises:
+            ShelfError: They are gone already.
+        """
+        with self._locked(ignore):
+            self.close()
+            shutil.rmtree(self.home, ignore_errors=True)
+
     def close(self) -> None:
         """Close the indexes; later use opens them again."""
         with self._opening:

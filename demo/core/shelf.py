@@ -25,7 +25,17 @@ from rom_haystack.files import mime_type_of
 from rom_haystack.folders import LibraryError, existing_folder, expanded
 from rom_haystack.manifest import replace_file
 
-__all__ = ["Added", "Collection", "FileInfo", "Shelf", "ShelfError", "Upload", "demo_home", "session_collection"]
+__all__ = [
+    "Added",
+    "Collection",
+    "FileInfo",
+    "Shelf",
+    "ShelfError",
+    "Upload",
+    "demo_home",
+    "remove_left_sessions",
+    "session_collection",
+]
 
 _SAMPLE = "sample"
 _RECORD = "collection.json"
@@ -255,7 +265,7 @@ class Shelf:
 
 def session_collection() -> Collection:
     """Make a collection of unsaved uploads, which goes with the object, and with the process."""
-    _remove_left_sessions()
+    remove_left_sessions()
     directory = tempfile.TemporaryDirectory(prefix=_SESSION, ignore_cleanup_errors=True)
     home = Path(directory.name)
     in_use = FileLock(home / _IN_USE, thread_local=False)
@@ -271,7 +281,7 @@ def _remove_session(directory: tempfile.TemporaryDirectory[str], in_use: FileLoc
     directory.cleanup()
 
 
-def _remove_left_sessions() -> None:
+def remove_left_sessions() -> None:
     """Remove the unsaved uploads of processes that were killed: nobody holds their locks any more."""
     for in_use in Path(tempfile.gettempdir()).glob(f"{_SESSION}*/{_IN_USE}"):
         with suppress(OSError, Timeout):

@@ -1,10 +1,6 @@
 """The page `Evaluate`: many questions whose answers are known."""
 
-from collections.abc import Callable
-
 import streamlit as st
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from demo.core import evaluating
 from demo.core.collection import Collection
@@ -25,6 +21,7 @@ from demo.core.results import Settings
 from demo.core.visits import while_visited
 from demo.core.wording import counted, literal
 from demo.views import evaluate_results, frame, links, settings
+from demo.views.visitor import visits
 
 Evaluation = tuple[Run, Summary]
 
@@ -169,21 +166,13 @@ def _take_sample() -> None:
 def _start(
     asked: QuestionSet, count: int, place: Place, collection: Collection, engine: Engine, chosen: Settings
 ) -> None:
-    visited = _visits()
+    visited = visits()
 
     def work(report: Report) -> Evaluation:
         run = evaluating.run(asked, count, place, collection, engine, chosen, while_visited(report, visited))
         return run, summarise(run)
 
     st.session_state[_JOB] = Job(work, "Evaluating")
-
-
-def _visits() -> Callable[[], bool]:
-    """Make what tells whether this browser session is still connected."""
-    context = get_script_run_ctx()
-    session = "" if context is None else context.session_id
-    # There is no runtime where the page is drawn without a server, and at the server's end.
-    return lambda: not runtime.exists() or runtime.get_instance().is_active_session(session)
 
 
 def _show_job(job: Job[Evaluation]) -> None:
