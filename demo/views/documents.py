@@ -48,7 +48,10 @@ def _about(collection: Collection) -> str:
         case "linked":
             return f"The files of the folder {literal(str(collection.folder))}, which is only read."
         case "session":
-            return "Only this browser session sees these, and they are gone when it ends, unless you keep them."
+            return (
+                "Only this browser session sees these. They are gone when it ends, also when the page is loaded again, "
+                "unless you keep them."
+            )
 
 
 def _offer_new() -> None:

@@ -122,6 +122,7 @@ def test_two_sessions_see_only_their_own_uploads(open_page):
     add(second, HERON)
     first.run()
     assert (table(first), table(second)) == (["owl.txt"], [ODD])
+    assert any("also when the page is loaded again" in caption.value for caption in first.caption)
     stranger = open_page(collection=first.selectbox[0].value)
     assert len(table(stranger)) == 52
     assert "link is about documents that are not here" in said(stranger)
