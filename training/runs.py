@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,8 @@ def make_folder(output: Path) -> None:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        probe = output / "probe.partial"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=output):  # a name of its own, as several processes may look at once
+            pass
     except OSError as error:
         raise RecipeError(f"The run folder {output} can't be written ({error}). Choose another --output.") from error
 
@@ -82,7 +82,9 @@ def claim_folder(recipe: Recipe, data: Path, output: Path, processes: int = 1) -
                     f"{output} belongs to a run with {key} = {before.get(key)!r}, not {value!r}. Choose another "
                     "--output."
                 )
-    replace_file(path, json.dumps(settings, indent=2) + "\n")
+    text = json.dumps(settings, indent=2) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:  # the first process has written it for all
+        replace_file(path, text)
 
 
 def begin(recipe: Recipe, output: Path, checkpoint: Path | None, processes: int) -> None:

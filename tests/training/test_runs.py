@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,11 @@ class TestFolder:
         claim_folder(recipe, data_root, tmp_path)
         with pytest.raises(RecipeError, match="gradient_accumulation = 1, not 2"):
             claim_folder(make_recipe(bert_folder, gradient_accumulation=2), data_root, tmp_path)
+
+    def test_many_processes_may_look_at_once(self, tmp_path):
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(make_folder, [tmp_path / "run"] * 400))
+        assert list((tmp_path / "run").iterdir()) == []
 
     def test_that_can_not_be_written(self, tmp_path):
         (tmp_path / "file").touch()
