@@ -29,11 +29,10 @@ from benchmarks.passages import passages_of
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
 from rom_haystack.fusion import FUSIONS, Found, Fusion, first_rank, fit_weights, fuse
 from rom_haystack.hybrid import CANDIDATES
-from rom_haystack.metrics import answer_tokens, exact_match, f1, has_answer
+from rom_haystack.metrics import answer_tokens, exact_match, f1, figure, has_answer
 from rom_haystack.pipelines import Retrieval, ROMExtractiveQA
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_questions
-from training.evaluation import figure
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Measure hybrid retrieval.")
 

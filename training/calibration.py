@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from rom_haystack.inference import Answer, EncoderSpec, ReadingOptions, ROMEncoder
-from rom_haystack.metrics import exact_match, f1
+from rom_haystack.metrics import Figure, exact_match, f1
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
-from training.evaluation import BM25Ranker, DenseRanker, Figure, Ranker
 from training.files import replace_file
+from training.rankers import BM25Ranker, DenseRanker, Ranker
 from training.scores import check_scores, fit_scores
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule
 from training.unanswerable import Judged

@@ -12,8 +12,10 @@ from rom_haystack.inference import ReadingOptions, ROMEncoder
 from training.data.dataset import Passage, Question
 from training.data.formats import read_data
 from training.errors import DataError
-from training.evaluation import DenseRanker, Scores, answer_scores, best_answer_per_question, recall_scores
+from training.figures import Scores
 from training.limits import METRICS
+from training.rankers import DenseRanker
+from training.scoring import answer_scores, best_answer_per_question, recall_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

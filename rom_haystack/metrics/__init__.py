@@ -1,6 +1,7 @@
 """Metrics of question answering in the field's standard form, on plain texts and numbers."""
 
 from rom_haystack.metrics.answers import exact_match, f1, normalize_answer
+from rom_haystack.metrics.bootstrap import Figure, figure
 from rom_haystack.metrics.calibration import (
     ReliabilityBin,
     calibration_error,
@@ -21,6 +22,7 @@ from rom_haystack.metrics.retrieval import answer_rank, answer_tokens, has_answe
 
 __all__ = [
     "BestThreshold",
+    "Figure",
     "ReliabilityBin",
     "answer_rank",
     "answer_tokens",
@@ -32,6 +34,7 @@ __all__ = [
     "equal_width_bins",
     "exact_match",
     "f1",
+    "figure",
     "has_answer",
     "log_loss",
     "log_odds",

@@ -9,28 +9,26 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from rom_haystack.fusion import fuse
 from rom_haystack.inference import Answer, ReadingOptions
-from rom_haystack.metrics import exact_match, f1
+from rom_haystack.metrics import Figure, exact_match, f1, figure
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
 from training.data.dataset import Passage, Question
-from training.evaluation import (
-    BM25Ranker,
-    DenseRanker,
-    Figure,
-    answer_scores,
-    best_answer_per_question,
-    calibration_factor,
-    evaluate,
-    figure,
-    load_base,
-    markdown_table,
-    recall_scores,
-    statistic_figure,
-    without_answer,
-)
+from training.evaluation import EvaluationOptions, evaluate
+from training.figures import differences, markdown_table, statistic_figure
+from training.rankers import BM25Ranker, DenseRanker, HybridRanker, load_base
 from training.recipe import load_recipe
 from training.release import read_report, release, write_report
+from training.scoring import (
+    answer_scores,
+    answers_by_text,
+    best_answer_per_question,
+    best_of_first,
+    calibration_factor,
+    recall_scores,
+    without_answer,
+)
 from training.unanswerable import Judged, auroc
 
 TEXTS = ["The Nile flows north.", "Galileo drew the Moon in 1609.", "Papyrus grows along the banks."]
@@ -87,15 +85,44 @@ def test_calibration_factor_recovers_the_temperature():
     assert calibration_factor(answers, right) == pytest.approx(0.3, rel=0.1)
 
 
-def test_figure_is_a_mean_with_a_bootstrap_interval():
-    values = np.repeat([0.0, 1.0], [25, 75])
-    result = figure(values, seed=1)
-    assert result == figure(values, seed=1)
-    assert result.mean == 75
-    error = 100 * np.sqrt(0.75 * 0.25 / 100)
-    assert result.low == pytest.approx(75 - 1.96 * error, abs=2)
-    assert result.high == pytest.approx(75 + 1.96 * error, abs=2)
-    assert str(figure(np.ones(3), seed=1)) == "100.0 (100.0–100.0)"
+def test_hybrid_fuses_as_the_library_does(tiny_encoder):
+    keyword, dense = BM25Ranker(TEXTS), DenseRanker(tiny_encoder, TEXTS, progress=False)
+    queries = ["Who drew the Moon?", "zebra"]
+    ranking = HybridRanker(keyword, dense, len(TEXTS)).rank(queries, 2)
+    searched = (keyword.search(queries, 3), dense.search(queries, 3))
+    for row in range(2):
+        by_words, by_meaning = (
+            list(zip(map(str, rows[row]), map(float, scores[row]), strict=True)) for rows, scores in searched
+        )
+        expected = fuse([[pair for pair in by_words if pair[1] > 0], by_meaning], "z_score")
+        assert [str(place) for place in ranking[row]] == list(expected)[:2]
+    assert ranking[1].tolist() == dense.rank(queries, 2)[1].tolist()  # no text has that word
+
+
+def test_queries_may_have_an_encoder_of_their_own(tiny_encoder, base_folder):
+    base = load_base(str(base_folder), "float32")
+    ranker = DenseRanker(tiny_encoder, TEXTS, progress=False, query_encoder=base)
+    expected = base.encode_queries(["papyrus"]) @ tiny_encoder.encode_passages(TEXTS).T
+    rows, scores = ranker.search(["papyrus"], 3)
+    np.testing.assert_allclose(scores[0], -np.sort(-expected[0]), atol=1e-5)
+    assert rows[0].tolist() == np.argsort(-expected[0]).tolist()
+
+
+def test_fewer_passages_are_the_first_ones(tiny_encoder):
+    question = Question("a", "Who drew the Moon?", ("Galileo",), "1")
+    found = answers_by_text(tiny_encoder, [(question, TEXTS)])
+    assert best_of_first(found, 1) == best_answer_per_question(tiny_encoder, [(question, TEXTS[:1])])
+    assert best_of_first(found) == best_answer_per_question(tiny_encoder, [(question, TEXTS)])
+    assert best_of_first(found, 0) == [None]
+
+
+def test_differences_are_of_pairs():
+    rng = np.random.default_rng(2)
+    worse = rng.random(400)
+    found = differences({"a": worse + 0.02, "b": worse, "c": worse}, {"a": worse, "b": worse[:3]}, seed=1)
+    assert set(found) == {"a"}  # of the others there are no pairs
+    assert found["a"] == Figure(2, 2, 2)  # though each alone is far less sure
+    assert figure(worse, seed=1).high - figure(worse, seed=1).low > 4
 
 
 def test_the_best_passage_that_does_not_answer():
@@ -129,17 +156,20 @@ def test_untuned_base_embeds_like_the_encoder_it_is(base_folder, tiny_encoder):
 
 
 def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_recipe, tmp_path):
-    report = evaluate(
-        tiny_checkpoint,
-        data_root,
+    options = EvaluationOptions(
         base=str(base_folder),
-        questions_in="mini",
-        passages_in=["mini"],
+        questions="mini",
+        passages=["mini"],
+        further=["mini"],
         limit=8,
         end_to_end_limit=4,
         passage_count=2,
+        further_counts=[1],
     )
-    assert list(report["systems"]) == ["rom", "untuned base", "bm25"]
+    report = evaluate(tiny_checkpoint, data_root, options).report()
+    assert list(report["systems"]) == ["rom", "hybrid", "untuned base", "bm25"]
+    assert list(report["differences"]) == ["rom - hybrid", "rom - untuned base", "rom - bm25"]
+    assert {"recall@1", "end-to-end F1@1", "recall@5, mini"} <= set(report["differences"]["rom - bm25"])
     assert report["settings"]["question count"] == 8
     assert report["systems"]["bm25"]["recall@5"].mean >= 75  # the words of the questions stand in the passages
     assert {"recall@1", "MRR", "end-to-end EM", "reading F1"} <= set(report["systems"]["rom"])
