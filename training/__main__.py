@@ -20,12 +20,14 @@ from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.modeling import CheckpointError, resolve_checkpoint
 from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, scores_table, write_calibration
 from training.calibration import calibrate as run_calibration
+from training.compare import compare as run_comparison
 from training.curves import write_curves
 from training.data.formats import Format, read_data, write_data
 from training.errors import DataError, RecipeError, RunError
 from training.evaluation import EvaluationOptions
 from training.evaluation import evaluate as run_evaluation
 from training.figures import markdown_table
+from training.grid import load_grid
 from training.negatives import with_keyword_negatives
 from training.recipe import load_recipe
 from training.release import release as write_release
@@ -123,6 +125,27 @@ def evaluate(
     Console().print(f"Their scores: {errors} with factors fitted on the other half of them")
     if report:
         write_report(result, report)
+
+
+@app.command()
+def compare(
+    grid: Annotated[Path, typer.Argument(help="Grid file (YAML): a base recipe and variants of it.")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder to write; what is finished there is not done again.")],
+    encoder: EncoderOption = None,
+) -> None:
+    """Train and evaluate variants of a recipe, and write their figures side by side (OUTPUT/table.md, report.json).
+
+    Ends with code 1 if a variant failed; the others are in the table all the same.
+    """
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    with _mistakes_explained():
+        comparison = run_comparison(*load_grid(grid, encoder), data, output)
+    Console().print(Markdown(comparison.markdown()))
+    console.print(f"Table written to {output}", markup=False, soft_wrap=True)
+    if comparison.failures:
+        raise typer.Exit(1)
 
 
 @app.command()

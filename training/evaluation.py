@@ -20,7 +20,7 @@ from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError, require
 from training.figures import Figures, Scores, differences, prefixed, statistic_figure, suffixed
-from training.rankers import BM25Ranker, DenseRanker, HybridRanker, Ranker, device, load_base
+from training.rankers import BM25Ranker, DenseRanker, HybridRanker, Ranker, best_device, load_base
 from training.scoring import (
     CUTOFFS,
     answer_scores,
@@ -101,14 +101,13 @@ class Models:
     passages: str | Path | None = None
     queries: str | Path | None = None
 
-    def load(self, dtype: str) -> tuple[ROMEncoder, ROMEncoder, ROMEncoder]:
-        """Load reader, passage encoder and query encoder, each checkpoint once."""
+    def load(self, dtype: str) -> tuple[list[ROMEncoder], int]:
+        """Load reader, passage encoder and query encoder, each checkpoint once; and count their parameters."""
         names = [self.reader, self.passages or self.reader, self.queries or self.passages or self.reader]
         kind = getattr(torch, dtype)
-        loaded = {name: load_checkpoint(name, dtype=kind, device=device()) for name in dict.fromkeys(names)}
+        loaded = {name: load_checkpoint(name, dtype=kind, device=best_device()) for name in dict.fromkeys(names)}
         encoders = {name: ROMEncoder.from_model(*parts) for name, parts in loaded.items()}
-        reader, passages, queries = (encoders[name] for name in names)
-        return reader, passages, queries
+        return [encoders[name] for name in names], sum(model.num_parameters() for model, _ in loaded.values())
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
     options = options or EvaluationOptions()
     models = model if isinstance(model, Models) else Models(model)
     seed = options.seed
-    reader, *towers = models.load(options.dtype)
+    (reader, *towers), parameters = models.load(options.dtype)
     untuned = load_base(options.base, options.dtype) if options.base is not None else None
     rng = np.random.default_rng(seed)
     gold = read_passages(data / options.questions)
@@ -196,6 +195,7 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
     settings = {
         "model": str(models.reader),
         **{name: str(folder) for name, folder in separate.items() if folder is not None},
+        "parameters": parameters,
         "base": options.base,
         "questions": options.questions,
         "question count": len(questions),

@@ -132,11 +132,11 @@ def load_base(name_or_path: str, dtype: str) -> ROMEncoder:
         model = ROMModel.from_encoder(name_or_path, {"retrieval": {"pooling": "mean"}})
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The base encoder '{name_or_path}' can't be loaded: {error}") from error
-    model.to(device=device(), dtype=getattr(torch, dtype))
+    model.to(device=best_device(), dtype=getattr(torch, dtype))
     return ROMEncoder.from_model(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
 
 
-def device() -> str:
+def best_device() -> str:
     """Return the device that evaluation runs on: a GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
