@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from rom_haystack.fusion import fuse
-from rom_haystack.inference import Answer, ReadingOptions
+from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import Figure, exact_match, f1, figure
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
 from training.data.dataset import Passage, Question
-from training.evaluation import EvaluationOptions, evaluate
+from training.data.formats import read_data
+from training.errors import DataError
+from training.evaluation import EvaluationOptions, Models, evaluate
 from training.figures import differences, markdown_table, statistic_figure
 from training.rankers import BM25Ranker, DenseRanker, HybridRanker, load_base
 from training.recipe import load_recipe
@@ -194,6 +197,41 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
     for name, value in original.state_dict().items():
         np.testing.assert_allclose(released.state_dict()[name], value, atol=1e-3)
+
+
+def test_separate_models_share_the_work_out(tiny_checkpoint, tiny_encoder, data_root, tmp_path):
+    folders = {}
+    for number, name in enumerate(["passages", "queries"], start=1):
+        model, tokenizer = load_checkpoint(tiny_checkpoint)
+        torch.manual_seed(number)
+        for parameter in model.encoder.encoder.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        folders[name] = tmp_path / name
+    options = EvaluationOptions(questions="mini", passages=["mini"], end_to_end_limit=1)
+    found = evaluate(Models(tiny_checkpoint, **folders), data_root, options)
+    one = evaluate(tiny_checkpoint, data_root, options)
+    data = read_data(data_root / "mini")
+    questions = [question for question in data.questions if question.answers]
+    passages = list(data.passages.values())
+    embed = {name: ROMEncoder.from_model(*load_checkpoint(folder)) for name, folder in folders.items()}
+    texts = [passage.text for passage in passages]
+    ranker = DenseRanker(embed["passages"], texts, progress=False, query_encoder=embed["queries"])
+    expected = recall_scores(questions, passages, ranker.rank([question.text for question in questions], len(texts)))
+    assert found.scores["rom"]["MRR"].tolist() == expected["MRR"].tolist()
+    assert found.scores["rom"]["MRR"].tolist() != one.scores["rom"]["MRR"].tolist()
+    assert found.scores["rom"]["reading F1"].tolist() == one.scores["rom"]["reading F1"].tolist()
+    assert found.settings["parameters"] == 3 * one.settings["parameters"]
+
+
+def test_a_set_without_answers_can_not_be_measured(tiny_checkpoint, data_root):
+    options = EvaluationOptions(questions="mini", passages=["mini"], further=["empty"], end_to_end_limit=1)
+    (data_root / "empty").mkdir()
+    for name, text in (("passages", (data_root / "mini" / "passages.jsonl").read_text()), ("questions", "")):
+        (data_root / "empty" / f"{name}.jsonl").write_text(text)
+    with pytest.raises(DataError, match="empty: no question there has an answer"):
+        evaluate(tiny_checkpoint, data_root, options)
 
 
 def test_evaluate_command_names_a_missing_model(data_root):
