@@ -13,6 +13,8 @@ from haystack import Document, component
 from haystack.components.converters.utils import normalize_metadata
 from haystack.dataclasses import ByteStream
 
+from rom_haystack.unreadable import UnreadableSourceError
+
 TEXT = "text/plain"
 MARKDOWN = "text/markdown"
 HTML = "text/html"
@@ -51,10 +53,20 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n---[ \t]*(?:\n
 _FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _TITLE_LENGTH = 200
-
-
-class UnreadableSourceError(ValueError):
-    """A file's content can't be turned into text; the message is the reason, without the file's name."""
+# Bytes that a Word file, which is a ZIP archive, may unpack to; and those of HTML, and of Word's XML: few bytes can be
+# many elements, each of which takes time.
+_MAX_UNPACKED = 100 * 1024 * 1024
+_MAX_MARKUP = 25 * 1024 * 1024
+# Elements that are seldom closed are left out: they need not be, and don't nest.
+_HTML_NESTING_TAG = re.compile(
+    r"<(/?)(?!(?:p|li|d[td]|t[dhr]|option|br|hr|img|input|meta|link|wbr|col|source|area|base|embed|param|track)\b)[a-z]",
+    re.IGNORECASE,
+)
+# To its end, or to the end of the page.
+_HTML_WITHOUT_ELEMENTS = re.compile(
+    r"<!--(?:.*?-->|.*\Z)|<(script|style)\b(?:.*?</\1\s*>|.*\Z)", re.IGNORECASE | re.DOTALL
+)
+_MAX_NESTING = 2000
 
 
 @component
@@ -181,17 +193,23 @@ def _prepare(stream: ByteStream, name: str, meta: dict[str, Any]) -> ByteStream:
     if not stream.data.strip():
         raise UnreadableSourceError("is empty")
     data, title = stream.data, None
+    passed_on = kind
     if kind == PDF:
-        _check_pdf(data)
+        from rom_haystack.pdf import pdf_text  # noqa: PLC0415 (only PDF needs it)
+
+        data, passed_on = pdf_text(data).encode("utf-8", "surrogatepass"), TEXT
     elif kind == DOCX:
         _check_docx(data)
     else:
         charset = _HTML_CHARSET.search(data[:4096]) if kind == HTML else None
         text = decode(data, declared=charset[1].decode("ascii") if charset else None)
         title = find_title(text, kind)
+        if kind == HTML:
+            _check_size("an HTML page of", len(data), _MAX_MARKUP)
+            _check_nesting(text)
         data = (_FRONT_MATTER.sub("", text) if kind == MARKDOWN else text).encode("utf-8")
     meta = {**meta, "mime_type": kind, "title": meta.get("title") or title or readable_stem(name)}
-    return ByteStream(data, meta=meta, mime_type=kind)
+    return ByteStream(data, meta=meta, mime_type=passed_on)
 
 
 def _try_decode(data: bytes, encoding: str) -> str | None:
@@ -224,26 +242,32 @@ def _first_heading(text: str) -> str | None:
     return None
 
 
-def _check_pdf(data: bytes) -> None:
-    from pypdf import PdfReader  # noqa: PLC0415 (only PDF needs it)
-
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        locked = reader.is_encrypted and not reader.decrypt("")
-        pages = 0 if locked else len(reader.pages)
-    except Exception as error:  # damaged files make pypdf raise errors of many kinds
-        raise UnreadableSourceError(f"is no readable PDF file ({error})") from error
-    if locked:
-        raise UnreadableSourceError("is a PDF file locked with a password")
-    if not pages:
-        raise UnreadableSourceError("is a PDF file without pages")
-
-
 def _check_docx(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            damaged = archive.testzip() is not None or "word/document.xml" not in archive.namelist()
+            sizes = {part.filename: part.file_size for part in archive.infolist()}
+            _check_size("a Word file (.docx) that unpacks to", sum(sizes.values()), _MAX_UNPACKED)
+            _check_size("a Word file (.docx) with a text of", sizes["word/document.xml"], _MAX_MARKUP)
+            damaged = archive.testzip() is not None
+    except UnreadableSourceError:
+        raise
     except Exception as error:  # damaged archives make zipfile and zlib raise errors of many kinds
         raise UnreadableSourceError("is no readable Word file (.docx)") from error
     if damaged:
         raise UnreadableSourceError("is a damaged Word file (.docx)")
+
+
+def _check_size(what: str, size: int, limit: int) -> None:
+    if size > limit:
+        size, limit = (round(value / 1024 / 1024) for value in (size, limit))
+        raise UnreadableSourceError(f"is {what} {size:,} MB, and the limit is {limit} MB; split it into smaller files")
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse HTML that is nested so deep that parsers take hours over it; pages of people go some tens deep."""
+    depth = 0
+    text = _HTML_WITHOUT_ELEMENTS.sub("", text)
+    for tag in _HTML_NESTING_TAG.finditer(text):
+        depth = max(depth - 1, 0) if tag[1] else depth + 1
+        if depth > _MAX_NESTING:
+            raise UnreadableSourceError(f"is an HTML page whose elements are nested more than {_MAX_NESTING:,} deep")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rom_haystack.caches import cache_home
-from rom_haystack.files import UnreadableSourceError, mime_type_of
+from rom_haystack.files import mime_type_of
+from rom_haystack.unreadable import UnreadableSourceError
 
 #: Bytes of the largest file that is read.
 MAX_FILE_SIZE = 50 * 1024 * 1024
@@ -34,10 +35,14 @@ class FoundFile:
     mtime_ns: int
 
 
-def scan(folder: Path) -> tuple[dict[str, FoundFile], dict[str, str]]:
+def scan(folder: Path, *, follow_links: bool = True) -> tuple[dict[str, FoundFile], dict[str, str]]:
     """Find the files of a folder that can be indexed.
 
     Hidden files and folders are left out; links to folders are followed, each folder once.
+
+    Args:
+        folder: The folder.
+        follow_links: Also follow links that lead out of the folder.
 
     Returns:
         Files by their path in the folder, sorted, and reasons by path for files of a supported kind that can't be read.
@@ -45,6 +50,7 @@ def scan(folder: Path) -> tuple[dict[str, FoundFile], dict[str, str]]:
     found: dict[str, FoundFile] = {}
     unreadable: dict[str, str] = {}
     seen: set[tuple[int, int]] = set()
+    within = None if follow_links else folder.resolve()
 
     def walk(directory: Path) -> None:
         status = directory.stat()
@@ -58,8 +64,10 @@ def scan(folder: Path) -> tuple[dict[str, FoundFile], dict[str, str]]:
             name = path.relative_to(folder).as_posix()
             try:
                 if path.is_dir():
+                    _check_link(path, within)
                     walk(path)
                 elif mime_type_of(path) is not None:
+                    _check_link(path, within)
                     found[name] = _look_at(path)
             except OSError as error:
                 unreadable[name] = why_unreadable(error)
@@ -112,6 +120,12 @@ def existing_folder(folder: str | Path) -> Path:
     if not path.is_dir():
         raise LibraryError(f"'{folder}' is a file; give the folder that it is in.")
     return path.resolve()
+
+
+def _check_link(path: Path, within: Path | None) -> None:
+    """Refuse a link that leads out of a folder."""
+    if within is not None and path.is_symlink() and not path.resolve().is_relative_to(within):
+        raise UnreadableSourceError("is a link that leads out of the folder")
 
 
 def _look_at(path: Path) -> FoundFile:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,7 @@ from haystack.utils import ComponentDevice
 
 from rom_haystack.components import ROMDocumentEmbedder
 from rom_haystack.document_stores import SQLiteFAISSDocumentStore
-from rom_haystack.files import UnreadableSourceError, displayable, mime_type_of
+from rom_haystack.files import PDF, displayable, mime_type_of
 from rom_haystack.folders import (
     FoundFile,
     LibraryError,
@@ -31,7 +32,9 @@ from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.library_index import LibraryIndex, Repaired, WritableIndex
 from rom_haystack.manifest import FileEntry, Manifest
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
+from rom_haystack.pdf import pdf_pages
 from rom_haystack.pipelines import ROMExtractiveQA, ROMFileConverter
+from rom_haystack.unreadable import UnreadableSourceError
 
 # Passages embedded and written together: whole files, until there are this many.
 _GROUP = 64
@@ -84,7 +87,8 @@ class _Plan:
         return not (self.urgent or self.touched)
 
 
-#: Called after each file of an update: files done, files to do, name of the file.
+#: Called before, during and after each file of an update: files done, files to do, name of the file. What it raises
+#: ends the update; the files that were finished stay.
 Progress = Callable[[int, int, str], None]
 
 
@@ -111,6 +115,7 @@ class Library:
         device: Where the model runs; None picks the machine's default.
         split_length: Most words per passage.
         split_overlap: Words that neighbouring passages share.
+        follow_links: Also read what links in the folder lead to outside of it.
 
     Raises:
         LibraryError: `folder` is no folder, or `index` can't be one.
@@ -126,8 +131,10 @@ class Library:
         device: ComponentDevice | None = None,
         split_length: int = 120,
         split_overlap: int = 0,
+        follow_links: bool = True,
     ) -> None:
         self.folder = existing_folder(folder)
+        self.follow_links = follow_links
         self.model = model
         self.device = device
         self.settings = {"split_length": split_length, "split_overlap": split_overlap}
@@ -151,6 +158,14 @@ class Library:
         """
         return self._index.store()
 
+    def files(self) -> dict[str, FileEntry]:
+        """Tell what the index holds of each file, by the file's path in the folder.
+
+        Raises:
+            LibraryError: As from `update`.
+        """
+        return {displayable(name): entry for name, entry in self._index.read()[0].files.items()}
+
     def qa(self, keyword_weight: float | None = None) -> ROMExtractiveQA:
         """Build the pipeline that answers questions from the passages.
 
@@ -173,7 +188,7 @@ class Library:
         The model, where it was needed, stays in memory until `close`.
 
         Args:
-            progress: Called after each new or changed file.
+            progress: Called as each new or changed file is read.
             required: Raise where the index can't be written. With False an index that has passages is then left as it
                 is, and the report says why (`stale`).
 
@@ -184,7 +199,7 @@ class Library:
             LibraryError: The index belongs to another folder, is of a newer version, or is damaged.
             NotUpdatableError: It can't be written, or another process is updating it.
         """
-        found, unreadable = scan(self.folder)
+        found, unreadable = scan(self.folder, follow_links=self.follow_links)
         manifest, _ = self._index.read()
         plan = _compare(found, unreadable, manifest)
         whole = self._index.agrees_with(manifest)
@@ -207,7 +222,7 @@ class Library:
         too, until the next repair. No other process should use the index meanwhile.
 
         Args:
-            progress: Called after each file that is indexed again.
+            progress: Called as each file is indexed again.
 
         Returns:
             What was found (`repaired`) and done.
@@ -215,7 +230,7 @@ class Library:
         Raises:
             LibraryError: As from `update`.
         """
-        found, unreadable = scan(self.folder)
+        found, unreadable = scan(self.folder, follow_links=self.follow_links)
         with self._index.locked():
             repaired = self._index.repair()
             report = self._bring_up_to_date(found, unreadable, progress)
@@ -265,7 +280,10 @@ class Library:
         """Convert, embed and write the new and the changed files."""
         entries: dict[str, FileEntry] = {}
         passages: list[Document] = []
+        report = progress or _unreported
         for done, (name, file) in enumerate(plan.changed.items(), start=1):
+            at_work = partial(report, done - 1, len(plan.changed), displayable(name))
+            at_work()
             try:
                 entries[name], documents = self._convert(name, file)
                 passages += documents
@@ -273,10 +291,18 @@ class Library:
                 plan.skipped[name] = why_unreadable(error) if isinstance(error, OSError) else str(error)
                 index.exchange({name: None}, [])
             if len(passages) >= _GROUP or done == len(plan.changed):
-                index.exchange(entries, self._embedder.run(passages)["documents"])
+                index.exchange(entries, self._embed(passages, at_work))
                 entries, passages = {}, []
-            if progress is not None:
-                progress(done, len(plan.changed), displayable(name))
+            report(done, len(plan.changed), displayable(name))
+
+    def _embed(self, passages: list[Document], between: Callable[[], None]) -> list[Document]:
+        """Embed passages, a group at a time."""
+        embedded: list[Document] = []
+        for start in range(0, len(passages), _GROUP):
+            if start:
+                between()
+            embedded += self._embedder.run(passages[start : start + _GROUP])["documents"]
+        return embedded
 
     def _convert(self, name: str, file: FoundFile) -> tuple[FileEntry, list[Document]]:
         if self._converter is None:
@@ -289,9 +315,14 @@ class Library:
             cause = error.__cause__ or error
             raise UnreadableSourceError(f"can't be converted ({type(cause).__name__}: {cause})") from error
         entry = FileEntry(file.size, settled(file.mtime_ns), hashlib.sha256(data).hexdigest())
+        entry.pages = pdf_pages(data) if source.mime_type == PDF and result["documents"] else None
         entry.ids = [document.id for document in result["documents"]]
         entry.reason = next(iter(result["skipped"].values()), None)
         return entry, result["documents"]
+
+
+def _unreported(done: int, total: int, name: str) -> None:
+    """Report to nobody."""
 
 
 def model_fingerprint(checkpoint: Path) -> str:
@@ -334,7 +365,7 @@ def _compare(found: dict[str, FoundFile], unreadable: dict[str, str], manifest: 
                 continue
             trusted = settled(file.mtime_ns)
             if trusted != entry.mtime_ns:
-                plan.touched[name] = FileEntry(file.size, trusted, entry.sha256, entry.ids, entry.reason)
+                plan.touched[name] = replace(entry, mtime_ns=trusted)
         if entry.reason is None:
             plan.unchanged.append(name)
         else:

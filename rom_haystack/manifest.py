@@ -32,6 +32,7 @@ class FileEntry:
         sha256: Hash of the content.
         ids: The file's passages in the store.
         reason: Why there are none; None for a file that was read.
+        pages: Pages of a PDF file that was read.
     """
 
     size: int
@@ -39,6 +40,7 @@ class FileEntry:
     sha256: str
     ids: list[str] = field(default_factory=list)
     reason: str | None = None
+    pages: int | None = None
 
     @classmethod
     def unknown(cls) -> "FileEntry":
@@ -163,6 +165,21 @@ class ManifestFile:
         """Save a manifest if the last time was long enough ago, measured by what it took."""
         if time.monotonic() >= self._due:
             self.save(manifest)
+
+    def adopt(self, folder: Path) -> None:
+        """Let the index belong to a folder to which the documents, with their time stamps, were moved or copied.
+
+        Raises:
+            LibraryError: It can't be written.
+        """
+        try:
+            raw = json.loads(self.path.read_text(encoding="utf-8"))
+            if raw["folder"] != str(folder):
+                replace_file(self.path, json.dumps({**raw, "folder": str(folder)}))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return  # none, or a damaged one; `read` tells
+        except OSError as error:
+            raise LibraryError(f"The index in {self.index} can't be written: {error.strerror or error}.") from error
 
     def _check(self, version: int, owner: str, folder: Path) -> None:
         if version > FORMAT_VERSION:

@@ -92,7 +92,7 @@ class PassageSplitter:
             if stream.meta[SOURCE] not in read:
                 skipped[stream.meta[SOURCE]] = (
                     "has no text in it; a scanned PDF file needs text recognition (OCR) first"
-                    if stream.mime_type == PDF
+                    if stream.meta.get("mime_type") == PDF
                     else "has no text that could be read"
                 )
         return {"documents": passages, "skipped": skipped}

@@ -16,7 +16,7 @@ from rom_haystack.components._inner import check_inputs, retrieve_batch, searche
 from rom_haystack.components._queries import check_queries, check_top_k
 from rom_haystack.components._writer import EmbeddedDocumentWriter
 from rom_haystack.components.extractive_reader import AdaptiveReading
-from rom_haystack.files import DOCX, HTML, MARKDOWN, PDF, TEXT, SourceReader
+from rom_haystack.files import DOCX, HTML, MARKDOWN, TEXT, SourceReader
 from rom_haystack.hybrid import ROMHybridRetriever
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 from rom_haystack.passages import PassageSplitter
@@ -348,12 +348,11 @@ class ROMExtractiveQA:
 
 
 def file_converters() -> dict[str, tuple[str, Component]]:
-    """Make Haystack's converters, named, by the MIME type they take. Their libraries are imported here."""
+    """Make Haystack's converters, named, by the MIME type they take. PDF comes as text; libraries are imported here."""
     from haystack.components.converters import (  # noqa: PLC0415 (slow to import, and answering needs none of them)
         DOCXToDocument,
         HTMLToDocument,
         MarkdownToDocument,
-        PyPDFToDocument,
         TextFileToDocument,
     )
 
@@ -361,7 +360,6 @@ def file_converters() -> dict[str, tuple[str, Component]]:
         TEXT: ("text", TextFileToDocument(store_full_path=True)),
         MARKDOWN: ("markdown", MarkdownToDocument(store_full_path=True, progress_bar=False)),
         HTML: ("html", HTMLToDocument(store_full_path=True, extraction_kwargs={"favor_recall": True})),
-        PDF: ("pdf", PyPDFToDocument(store_full_path=True)),
         DOCX: ("docx", DOCXToDocument(store_full_path=True)),
     }
 

@@ -1,12 +1,26 @@
 """Questions with the texts that answer them, from a file."""
 
+import csv
 import gzip
+import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rom_haystack.files import decode, whole_characters
+from rom_haystack.unreadable import UnreadableSourceError
+
+#: Between several answers in one cell of a table.
+ANSWER_SEPARATOR = "|"
+
+_TABLE = re.compile(r"\.(csv|tsv|tab)(\.gz)?$", re.IGNORECASE)
+_ANSWER_COLUMN = re.compile(r"answers?[ _-]?\d*")
+#: What may stand between a table's cells, by name; spreadsheets of many countries write semicolons.
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 @dataclass(frozen=True)
@@ -15,9 +29,9 @@ class Question:
 
     Attributes:
         query: The question.
-        context: The paragraph.
+        context: The paragraph; empty where the file names none.
         answers: Right answers; none where the paragraph has none.
-        spans: Where they stand: first character, and the one after the last.
+        spans: Where they stand: first character, and the one after the last. None unless `read_squad` read them.
     """
 
     query: str
@@ -30,20 +44,45 @@ def read_questions(file: str | Path) -> list[tuple[str, tuple[str, ...]]]:
     """Read questions that have answers.
 
     Args:
-        file: JSON lines, a JSON list of the same objects (DPR's form), or SQuAD's JSON; each also gzip'd. An object has
-            a `question` and `answers`, a list of texts or of `{"text": …}`. Questions without answers are left out.
+        file: Any form that `parse_questions` reads. Questions without answers are left out.
 
     Returns:
         Questions with their answers, in file order.
 
     Raises:
-        ValueError: The file is none of these, or has no question with an answer.
+        ValueError: The file is of no such form, or has no question with an answer.
         OSError: It can't be read.
     """
     path = Path(file)
-    found = [question for where, row in _rows(_text(path)) if (question := _question(row, f"{path}, {where}"))[1]]
+    found = [(asked.query, asked.answers) for asked in _parse(path.read_bytes(), str(path)) if asked.answers]
     if not found:
         raise ValueError(f"{path}: no question with an answer there.")
+    return found
+
+
+def parse_questions(data: bytes, name: str) -> list[Question]:
+    """Read the questions in a file's content, those without answers too.
+
+    It may be gzip'd, and is one of these:
+
+    - A table, by the ending of its name (.csv, .tsv, .tab), in any encoding, with commas, semicolons or tabs between
+      its cells. Its first line names the columns `question` and `answer`; other columns are left alone. Several answers
+      stand in several such columns (`answer`, `answer 2`, …), or in one with `|` between them. A question without
+      any is unanswerable.
+    - JSON lines, or a JSON list of the same objects (DPR's form). An object has a `question` and `answers`, a list of
+      texts or of `{"text": …}`.
+    - SQuAD's JSON.
+
+    Args:
+        data: The content.
+        name: The file's name, for errors, too.
+
+    Raises:
+        ValueError: It is none of these, or has no question; the message names the file and the place.
+    """
+    found = list(_parse(data, name))
+    if not found:
+        raise ValueError(f"{name}: no question there.")
     return found
 
 
@@ -55,7 +94,7 @@ def read_squad(file: str | Path) -> list[Question]:
         OSError: It can't be read.
     """
     path = Path(file)
-    whole = _parsed(_text(path))
+    whole = _parsed(_text(path.read_bytes(), str(path)))
     if isinstance(whole, Exception):
         raise ValueError(f"{path}: not JSON ({whole}).")
     rows = enumerate(_squad_rows(whole), start=1)
@@ -65,13 +104,83 @@ def read_squad(file: str | Path) -> list[Question]:
     return found
 
 
-def _text(path: Path) -> str:
-    """Read a text in UTF-8, behind its byte order mark if it has one; a gzip'd one is known by its first bytes."""
-    data = path.read_bytes()
+def _parse(data: bytes, name: str) -> Iterator[Question]:
+    if _TABLE.search(name):
+        for query, answers in _table_rows(data, name):
+            yield Question(query, "", answers, ())
+        return
+    for where, context, row in _rows(_text(data, name)):
+        query, answers = _question(row, f"{name}, {where}")
+        yield Question(query, whole_characters(context) if isinstance(context, str) else "", answers, ())
+
+
+def _text(data: bytes, name: str) -> str:
+    """Decode a text in UTF-8, behind its byte order mark if it has one."""
     try:
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(f"{path}: not a text file in UTF-8, or a damaged one ({error}).") from error
+        return _unpacked(data, name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: not a text file in UTF-8, or a damaged one ({error}).") from error
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    """Unpack gzip'd data, which is known by its first bytes."""
+    try:
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{name}: a damaged gzip file ({error}).") from error
+
+
+def _table_rows(data: bytes, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Give the questions of a table with their answers."""
+    try:
+        text = decode(_unpacked(data, name))
+    except UnreadableSourceError as error:
+        raise ValueError(f"{name}: {error}.") from error
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=lambda mark: len(_answer_columns(_header(first.split(mark)))))
+    rows = _lines(text, delimiter, name)
+    line, header = next(rows, (1, []))
+    named = _header(header)
+    answer_columns = _answer_columns(named)
+    if "question" not in named or not answer_columns:
+        raise ValueError(
+            f"{name}, line {line}: the first line must name the columns 'question' and 'answer', found "
+            f"{', '.join(map(repr, named)) or 'nothing'}."
+        )
+    at = named.index("question")
+    for line, cells in rows:
+        if not max(at, answer_columns[0]) < len(cells) <= len(named):
+            raise ValueError(
+                f"{name}, line {line}: {len(cells)} cells under {len(named)} columns. Put quotation marks around texts "
+                f"with a {_DELIMITERS[delimiter]} in them."
+            )
+        if not cells[at].strip():
+            raise ValueError(f"{name}, line {line}, column 'question': no question there.")
+        texts = [text.strip() for i in answer_columns if i < len(cells) for text in cells[i].split(ANSWER_SEPARATOR)]
+        yield cells[at].strip(), tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _lines(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Give a table's rows with the numbers of their first lines; empty ones are passed over."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"{name}, line {line}: a cell that can't be read ({error}).") from error
+        if any(cell.strip() for cell in cells):
+            yield line, cells
+
+
+def _header(cells: list[str]) -> list[str]:
+    return [cell.strip(' "').lower() for cell in cells]
+
+
+def _answer_columns(named: list[str]) -> list[int]:
+    return [index for index, column in enumerate(named) if _ANSWER_COLUMN.fullmatch(column)]
 
 
 def _parsed(text: str) -> Any:
@@ -82,17 +191,18 @@ def _parsed(text: str) -> Any:
         return error
 
 
-def _rows(text: str) -> Iterator[tuple[str, Any]]:
-    """Give the objects of each question, with words for their places."""
+def _rows(text: str) -> Iterator[tuple[str, Any, Any]]:
+    """Give the objects of each question, with words for their places and the paragraphs that they are on, if any."""
     whole = _parsed(text)
     if isinstance(whole, Exception):
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                yield f"line {number}", _parsed(line)
+                yield f"line {number}", None, _parsed(line)
         return
-    rows = [row for _, row in _squad_rows(whole)] if isinstance(whole, dict) and "data" in whole else whole
-    for number, row in enumerate(rows if isinstance(rows, list) else [rows], start=1):
-        yield f"question {number}", row
+    is_squad = isinstance(whole, dict) and "data" in whole
+    rows = _squad_rows(whole) if is_squad else [(None, row) for row in (whole if isinstance(whole, list) else [whole])]
+    for number, (context, row) in enumerate(rows, start=1):
+        yield f"question {number}", context, row
 
 
 def _squad_rows(whole: Any) -> list[tuple[Any, Any]]:
@@ -110,12 +220,13 @@ def _squad_rows(whole: Any) -> list[tuple[Any, Any]]:
 
 def _question(row: Any, where: str) -> tuple[str, tuple[str, ...]]:
     question, answers = (row.get("question"), _answers(row)) if isinstance(row, dict) else (None, None)
-    texts = [a.get("text") if isinstance(a, dict) else a for a in answers] if isinstance(answers, list) else [None]
-    known = [text for text in texts if isinstance(text, str)]
-    if not isinstance(question, str) or not question.strip() or len(known) < len(texts):
+    given = [a.get("text") if isinstance(a, dict) else a for a in answers] if isinstance(answers, list) else [None]
+    known = [text for text in given if isinstance(text, str)]
+    if not isinstance(question, str) or not question.strip() or len(known) < len(given):
         why = f" ({row})" if isinstance(row, Exception) else ""
         raise ValueError(f"{where}: not an object with a 'question' and a list of 'answers'{why}.")
-    return question, tuple(dict.fromkeys(text for text in known if text.strip()))
+    texts = (whole_characters(text) for text in known if text.strip())
+    return whole_characters(question), tuple(dict.fromkeys(texts))
 
 
 def _on_paragraph(context: Any, row: Any, where: str) -> Question:

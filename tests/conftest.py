@@ -13,7 +13,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models gain nothing from more, and lose much on busy machines
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from fpdf import FPDF
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
@@ -42,6 +43,16 @@ CORPUS = Path(__file__).parent.parent / "rom_haystack" / "sample_corpus"
 def pytest_unconfigure() -> None:
     """Remove the session's own home folder."""
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Undo what a test does to the environment, as commands do that run in this process."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
@@ -228,6 +239,23 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError(f"the hub was asked for {args}")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", ask)
+
+
+@pytest.fixture(scope="session")
+def pdf() -> Callable[..., bytes]:
+    """Make a PDF file of pages: `pdf("first page", "second", ...)`."""
+
+    def make(*pages: str, **encryption: str) -> bytes:
+        file = FPDF()
+        file.set_font("Helvetica", size=11)
+        for text in pages:
+            file.add_page()
+            file.multi_cell(0, 6, text)
+        if encryption:
+            file.set_encryption(**encryption)
+        return bytes(file.output())
+
+    return make
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import io
 import random
+import zipfile
 
 import docx
 import pytest
@@ -142,3 +143,67 @@ def test_reader_leaves_its_input_alone():
     stream = SourceReader().run(sources=[source], meta={"title": "Given"})["streams"][0]
     assert source.meta == {"author": "me"}
     assert (stream.meta["author"], stream.meta["title"]) == ("me", "Given")
+
+
+def zipped(parts):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def word_file(text="Text."):
+    document = docx.Document()
+    document.add_paragraph(text)
+    file = io.BytesIO()
+    document.save(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "reason"),
+    [
+        ("word/document.xml", 26, "with a text of 26 MB, and the limit is 25 MB"),
+        ("word/media/image.png", 101, "that unpacks to 101 MB, and the limit is 100 MB"),
+    ],
+)
+def test_word_files_that_unpack_to_too_much_are_refused_unread(part, size, reason, monkeypatch):
+    bomb = zipped({"word/document.xml": b"", part: bytes(size * 1024 * 1024)})
+    assert len(bomb) < 200_000
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", None)
+    assert read(bomb, DOCX)["skipped"] == {"source 1": f"is a Word file (.docx) {reason}; split it into smaller files"}
+
+
+def test_html_that_is_too_large_is_refused():
+    page = b"<p>text</p>" * 2_500_000
+    assert "is an HTML page of 26 MB, and the limit is 25 MB" in read(page, HTML)["skipped"]["source 1"]
+
+
+def test_word_files_that_lie_about_their_size_are_damaged():
+    data = zipped({"word/document.xml": b"\0" * 1_000_000})
+    lying = data.replace((1_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    assert lying != data
+    assert "Word file" in read(lying, DOCX)["skipped"]["source 1"]
+    assert read(word_file(), DOCX)["skipped"] == {}
+
+
+def test_html_nested_too_deep_is_refused():
+    for page in ("<div>" * 2001, "<p><B class='x'>" * 2001, "<i></i>" * 10 + "<i>" * 2001):
+        assert "nested more than 2,000 deep" in read(page.encode(), HTML)["skipped"]["source 1"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<div>" * 1000 + "text" + "</div>" * 1000,
+        "<div>text</div>" * 3000,
+        "<p>an open paragraph<br>" * 3000,
+        "<script>" + "if(a<b)c();" * 3000 + "</script><p>text",
+        "<p>text<script>" + "if(a<b)c();" * 3000,
+        "<p>text<!--" + "<b>" * 3000 + "-->",
+        "<p>text<!--" + "<b>" * 3000,
+    ],
+)
+def test_html_that_is_only_long_is_read(page):
+    assert read(page.encode(), HTML)["skipped"] == {}

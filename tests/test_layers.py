@@ -24,11 +24,13 @@ BELOW: dict[str, tuple[str, ...]] = {
     "store_similarity": ("modeling", "inference"),
     "components": ("modeling", "inference", "metrics", "store_similarity"),
     "document_stores": (),
-    "files": (),
-    "folders": ("caches", "files"),
+    "unreadable": (),
+    "pdf": ("unreadable",),
+    "files": ("pdf", "unreadable"),
+    "folders": ("caches", "files", "unreadable"),
     "passages": ("files",),
     "hybrid": ("modeling", "components", "fusion", "metrics", "searches", "store_similarity"),
-    "questions": (),
+    "questions": ("files", "unreadable"),
     "searches": ("document_stores",),
     "pipelines": ("modeling", "components", "files", "hybrid", "passages", "searches"),
     "manifest": ("folders",),
@@ -42,7 +44,9 @@ BELOW: dict[str, tuple[str, ...]] = {
         "hybrid",
         "library_index",
         "manifest",
+        "pdf",
         "pipelines",
+        "unreadable",
     ),
     "serving": ("answers", "folders", "inference", "library"),
 }
@@ -72,6 +76,7 @@ NEED_TORCH = {
     "rom_haystack.inference.export.graph",
 }
 HAYSTACK = ("haystack", "haystack_integrations", "faiss", "streamlit")
+USER_INTERFACE = ("streamlit", "altair", "demo.app", "demo.views")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -117,6 +122,16 @@ def test_the_package_needs_nothing_beside_it():
 
 def test_training_stands_on_the_lower_layers():
     assert arrows_up("training", ("modeling", "inference", "metrics")) == set()
+
+
+def test_the_demo_stands_on_the_package():
+    assert {
+        (file, name) for file, name in imports_under("demo") if within(name, ("training", "benchmarks", "tests"))
+    } == set()
+
+
+def test_the_demo_without_its_pages_knows_no_user_interface():
+    assert {(file, name) for file, name in imports_under("demo.core") if within(name, USER_INTERFACE)} == set()
 
 
 def test_every_part_has_its_place():
@@ -187,6 +202,12 @@ def test_lower_layers_import_without_haystack():
     imported, refused = modules_without(HAYSTACK, "rom_haystack.modeling", "rom_haystack.inference", "training")
     assert refused == set()
     assert {"rom_haystack.modeling.model", "rom_haystack.inference.encoder", "training.trainer"} <= imported
+
+
+def test_the_demo_without_its_pages_imports_without_a_user_interface():
+    imported, refused = modules_without(USER_INTERFACE[:2], "demo.core")
+    assert refused == set()
+    assert {"demo.core.jobs", "demo.core.results"} <= imported
 
 
 def test_inference_imports_without_torch():

@@ -53,9 +53,9 @@ class Job(Generic[Outcome]):
         self.state: State = "running"
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
-        self._work = work
         self._to_end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=title, daemon=True)
+        # The thread lets go of the work in the end, so that a job that is kept keeps nothing else alive.
+        self._thread = threading.Thread(target=self._run, args=(work,), name=title, daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
@@ -79,9 +79,9 @@ class Job(Generic[Outcome]):
         if self._to_end.is_set():
             raise CancelledError
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[Report], Outcome]) -> None:
         try:
-            self.outcome = self._work(self._report)
+            self.outcome = work(self._report)
             self.state = "done"
         except CancelledError:
             self.state = "cancelled"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @app.command("tune-hybrid", epilog=EPILOG)
 def tune_hybrid(
-    questions: Annotated[Path, typer.Argument(help="Questions with answers: JSON lines, DPR's or SQuAD's JSON.")],
+    questions: Annotated[Path, typer.Argument(help="Questions with answers: CSV, JSON lines, DPR's or SQuAD's JSON.")],
     docs: Annotated[Path | None, typer.Option("--docs", help="Folder of documents that they are about.")] = None,
     pipeline: Annotated[
         Path | None, typer.Option("--pipeline", help="Haystack pipeline (YAML) with a ROMHybridRetriever.")

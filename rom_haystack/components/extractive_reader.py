@@ -1,10 +1,10 @@
 """Queries and documents to quoted answers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from haystack import Document, ExtractedAnswer, component, logging
 from haystack.tracing.tracer import tracer
@@ -12,16 +12,30 @@ from haystack.utils import ComponentDevice, Secret
 
 from rom_haystack.components._documents import warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
-from rom_haystack.components._queries import check_groups, check_top_k
+from rom_haystack.components._queries import check_groups, check_query, check_top_k
+from rom_haystack.components._quotes import quote, rank, with_no_answer
 from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
-from rom_haystack.inference.context import sentence_around, window_around
-from rom_haystack.inference.reading import sigmoid
 from rom_haystack.modeling import DEFAULT_CHECKPOINT
 
 logger = logging.getLogger(__name__)
 
 #: Whether, and how soon, reading stops once no further document can plausibly change the best answer.
 AdaptiveReading = Literal["off", "cautious", "fast"]
+
+
+class _Scoring(NamedTuple):
+    """How log-odds become scores, and from where on they speak for an answer."""
+
+    factor: float
+    no_answer_logit: float = 0.0
+
+
+class _Selection(NamedTuple):
+    """Which answers are wanted, as `run` names it."""
+
+    top_k: int
+    score_threshold: float | None
+    no_answer: bool
 
 
 @component
@@ -256,28 +270,106 @@ class ROMExtractiveReader(EncoderUser):
                 checkpoint has no measurements for `adaptive_reading`.
         """
         check_groups(queries, documents)
-        top_k = self.top_k if top_k is None else top_k
-        check_top_k(top_k)
-        threshold = self.score_threshold if score_threshold is None else score_threshold
-        no_answer = self.no_answer if no_answer is None else no_answer
+        selection = self._selection(top_k, score_threshold, no_answer=no_answer)
         options = self._reading_options(**reading)
-        if top_k == 0:
+        if selection.top_k == 0:
             return {"answers": [[] for _ in queries]}
         readable = [_readable(group) for group in documents]
         warn_of_textless(document for group in documents for document in group if not _is_readable(document))
-        threshold_logit = 0.0
-        if self.calibration_factor is None and any(readable):
-            factor, threshold_logit = self._measured_scoring(options)
-            options = replace(options, calibration_factor=factor)
+        scoring = self._scoring(options) if any(readable) else _Scoring(options.calibration_factor)
+        options = replace(options, calibration_factor=scoring.factor)
         found = self._read(queries, readable, options)
-        nested = []
-        for query, group, answers in zip(queries, readable, found, strict=True):
-            ranked = self._rank(group, answers)
-            if no_answer:
-                ranked = _with_no_answer(ranked, options.calibration_factor, threshold_logit)
-            kept = [(answer, document) for answer, document in ranked if threshold is None or answer.score >= threshold]
-            nested.append([self._quote(query, answer, document) for answer, document in kept[:top_k]])
+        nested = [
+            self._quotes(query, group, answers, selection, scoring)
+            for query, group, answers in zip(queries, readable, found, strict=True)
+        ]
         return {"answers": nested}
+
+    def run_in_turn(
+        self,
+        query: str,
+        documents: list[Document],
+        *,
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        no_answer: bool | None = None,
+        group_size: int | None = None,
+        **reading: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Find answers to one query, and give those that are known after each group of documents.
+
+        Args:
+            query: As in `run`.
+            documents: As in `run`.
+            top_k: As in `run`.
+            score_threshold: As in `run`.
+            no_answer: As in `run`.
+            group_size: Documents per group. None for as many as the engine reads at once, and at least 2.
+            **reading: As in `run_batch`.
+
+        Returns:
+            After each group: `answers` so far, as in `run`, and `read`, how many documents were read by then; at least
+            once, the last `answers` being those of `run`. Groups that are not asked for are not read.
+
+        Raises:
+            ValueError: As from `run`, or `group_size` is below 1.
+        """
+        check_query(query)
+        selection = self._selection(top_k, score_threshold, no_answer=no_answer)
+        options = self._reading_options(**reading)
+        readable = _readable(documents)
+        warn_of_textless(document for document in documents if not _is_readable(document))
+        if not readable or selection.top_k == 0:
+            nothing = self._quotes(query, [], [], selection, _Scoring(options.calibration_factor))
+            return iter([{"answers": nothing, "read": 0}])
+        scoring = self._scoring(options)
+        groups = self._warm_encoder().read_in_turn(
+            query,
+            [document.content or "" for document in readable],
+            replace(options, calibration_factor=scoring.factor),
+            setting=self.adaptive_reading,
+            group_size=group_size,
+        )
+        return self._growing(query, readable, groups, selection, scoring)
+
+    def _growing(
+        self,
+        query: str,
+        documents: list[Document],
+        groups: Iterator[list[list[Answer]]],
+        selection: _Selection,
+        scoring: _Scoring,
+    ) -> Iterator[dict[str, Any]]:
+        found: list[list[Answer]] = []
+        for group in groups:
+            found += group
+            quotes = self._quotes(query, documents[: len(found)], found, selection, scoring)
+            yield {"answers": quotes, "read": len(found)}
+
+    def _selection(self, top_k: int | None, score_threshold: float | None, *, no_answer: bool | None) -> _Selection:
+        top_k = self.top_k if top_k is None else top_k
+        check_top_k(top_k)
+        return _Selection(
+            top_k,
+            self.score_threshold if score_threshold is None else score_threshold,
+            self.no_answer if no_answer is None else no_answer,
+        )
+
+    def _quotes(
+        self,
+        query: str,
+        documents: list[Document],
+        found: list[list[Answer]],
+        selection: _Selection,
+        scoring: _Scoring,
+    ) -> list[ExtractedAnswer]:
+        """Choose from what was read in the documents."""
+        ranked = rank(documents, found)
+        if selection.no_answer:
+            ranked = with_no_answer(ranked, scoring.factor, scoring.no_answer_logit)
+        least = selection.score_threshold
+        kept = [(answer, document) for answer, document in ranked if least is None or answer.score >= least]
+        return [quote(query, *answer, self.context_window_size) for answer in kept[: selection.top_k]]
 
     def _warm_encoder(self) -> ROMEncoder:
         cold = self._encoder is None
@@ -324,72 +416,17 @@ class ROMExtractiveReader(EncoderUser):
             answers = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
         return [[next(answers) for _ in group] for group in texts]
 
-    def _measured_scoring(self, options: ReadingOptions) -> tuple[float, float]:
-        """Return factor and no-answer log-odds that were measured for the checkpoint, else the default ones."""
-        scores = self._warm_encoder().scores
+    def _scoring(self, options: ReadingOptions) -> _Scoring:
+        """Return how answers are scored: as given, or as it was measured for the checkpoint where that is wanted."""
+        scores = self._warm_encoder().scores if self.calibration_factor is None else None
         if scores is None:
-            return options.calibration_factor, 0.0
+            return _Scoring(options.calibration_factor)
         if scores.passage_score_weight != options.passage_score_weight:
             raise ValueError(
                 f"passage_score_weight is {options.passage_score_weight}, but how this checkpoint's answers are scored "
                 f"was measured with {scores.passage_score_weight}. Use that weight, or give a calibration_factor."
             )
-        return scores.calibration_factor, scores.no_answer_logit
-
-    def _rank(self, documents: list[Document], found: list[list[Answer]]) -> list[tuple[Answer, Document | None]]:
-        """Bring the answers of all documents into one order.
-
-        Ranked by log-odds, which still differ where probabilities have both rounded to 1.
-        """
-        ranked = [(answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers]
-        return sorted(ranked, key=lambda pair: -pair[0].logit)
-
-    def _quote(self, query: str, answer: Answer, document: Document | None) -> ExtractedAnswer:
-        if document is None:
-            return ExtractedAnswer(query=query, score=answer.score)
-        text = document.content or ""
-        if self.context_window_size is None:
-            left, right = sentence_around(text, answer.start, answer.end)
-        else:
-            left, right = window_around(text, answer.start, answer.end, self.context_window_size)
-        return ExtractedAnswer(
-            query=query,
-            score=answer.score,
-            data=answer.text,
-            document=document if document.embedding is None else replace(document, embedding=None),
-            context=text[left:right],
-            document_offset=ExtractedAnswer.Span(answer.start, answer.end),
-            context_offset=ExtractedAnswer.Span(answer.start - left, answer.end - left),
-            meta=_page_number(document, answer.start),
-        )
-
-
-def _with_no_answer(
-    ranked: list[tuple[Answer, Document | None]], factor: float, threshold: float
-) -> list[tuple[Answer, Document | None]]:
-    """Put the no-answer (without document) among answers, first where the best one's log-odds are below a threshold.
-
-    It ranks as far above the threshold as the best answer lies below it, and the other way round.
-    """
-    best = ranked[0][0].logit if ranked else None
-    logit, score = (0.0, 1.0) if best is None else (2 * threshold - best, sigmoid(-factor * best))
-    place = sum(answer.logit >= logit for answer, _ in ranked)
-    return [*ranked[:place], (Answer(0, 0, "", logit, score), None), *ranked[place:]]
-
-
-def _page_number(document: Document, start: int) -> dict[str, Any]:
-    """Count form feeds from the document's first page to the answer's."""
-    first = document.meta.get("page_number")
-    if first is None:
-        return {}
-    if not isinstance(first, int):
-        logger.warning(
-            "Document {doc_id} has the page_number {value}, which is no int: its answers go without page number.",
-            doc_id=document.id,
-            value=first,
-        )
-        return {}
-    return {"answer_page_number": first + (document.content or "").count("\f", 0, start)}
+        return _Scoring(scores.calibration_factor, scores.no_answer_logit)
 
 
 def _readable(documents: list[Document]) -> list[Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,7 +18,8 @@ from rom_haystack.inference.facts import ModelFacts, facts_of
 from rom_haystack.inference.reading import Answer, ReadingOptions, ReadWindow, best_answers
 from rom_haystack.inference.scores import ScoreCalibration
 from rom_haystack.inference.spans import decode_spans
-from rom_haystack.inference.stopping import StoppingRule, chosen_rule
+from rom_haystack.inference.stopping import OFF, StoppingRule, chosen_rule
+from rom_haystack.inference.token_probabilities import TokenProbabilities, token_probabilities
 from rom_haystack.inference.tokenization import Pairs, TextTokenizer
 from rom_haystack.modeling.errors import MissingHeadError
 
@@ -172,6 +174,7 @@ class ROMEncoder:
         passages: Sequence[str],
         options: ReadingOptions | None = None,
         *,
+        setting: str = OFF,
         group_size: int | None = None,
     ) -> Iterator[list[list[Answer]]]:
         """Read passages in their order, a few at a time, and give the answers of each group as soon as it is read.
@@ -180,19 +183,23 @@ class ROMEncoder:
             query: The query.
             passages: As in `read`.
             options: As in `read`.
+            setting: `off` reads all; `cautious` or `fast` stops by that setting of `stopping`, once no unread passage
+                can plausibly change the best answer.
             group_size: Passages per group. None for as many as the backend runs at once, and at least 2.
 
         Returns:
             Group by group, each passage's answers. Groups that are not asked for are not read.
 
         Raises:
-            ValueError: `group_size` is below 1.
+            ValueError: `group_size` is below 1, or the model was not calibrated for the setting, or not with this
+                `passage_score_weight`.
         """
+        options = options or ReadingOptions()
+        rule = chosen_rule(self.stopping, setting, passage_score_weight=options.passage_score_weight)
         size = max(2, self.backend.parallel) if group_size is None else group_size
         if size < 1:
             raise ValueError(f"group_size is {group_size}; it must be at least 1.")
-        groups = (passages[start : start + size] for start in range(0, len(passages), size))
-        return (self.read([query] * len(group), group, options) for group in groups)
+        return self._read_groups(query, passages, options, rule, size)
 
     def read_until_settled(
         self, query: str, passages: Sequence[str], options: ReadingOptions | None = None, *, setting: str
@@ -203,7 +210,7 @@ class ROMEncoder:
             query: The query.
             passages: As in `read`, best first as they were retrieved.
             options: As in `read`.
-            setting: `off` reads all; `cautious` or `fast` stops by that setting of `stopping`.
+            setting: As in `read_in_turn`.
 
         Returns:
             As `read` returns it; passages that were not read have no answers.
@@ -211,16 +218,10 @@ class ROMEncoder:
         Raises:
             ValueError: The model was not calibrated for the setting, or not with this `passage_score_weight`.
         """
-        options = options or ReadingOptions()
-        rule = chosen_rule(self.stopping, setting, passage_score_weight=options.passage_score_weight)
-        if rule is None:
+        if setting == OFF:
             return self.read([query] * len(passages), passages, options)
-        found: list[list[Answer]] = []
-        for group in self.read_in_turn(query, passages, options):
-            found += group
-            best = max((answers[0].logit for answers in found if answers), default=-math.inf)
-            if rule.settled(len(found), len(passages), best):
-                break
+        groups = self.read_in_turn(query, passages, options, setting=setting)
+        found = [answers for group in groups for answers in group]
         return found + [[] for _ in passages[len(found) :]]
 
     def relevance(
@@ -253,6 +254,34 @@ class ROMEncoder:
             for owner, output in zip(pairs.owners, outputs, strict=True):
                 best[piece.start + owner] = max(best[piece.start + owner], float(output["relevance_logits"]))
         return best
+
+    def token_probabilities(
+        self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions | None = None
+    ) -> list[TokenProbabilities]:
+        """Tell how likely answers begin and end at each token of passages: the numbers that `read` decodes.
+
+        Args:
+            queries: One query per pair.
+            passages: One passage per pair, of any length.
+            options: How to cut; what concerns answers has no effect. Default: `ReadingOptions()`.
+
+        Returns:
+            Per pair, probabilities with the tokens' characters, and the passage's relevance.
+
+        Raises:
+            ValueError: There are not as many queries as passages, or the model can't read windows of that length.
+        """
+        options = options or ReadingOptions()
+        self._check_pairs(queries, passages, options)
+        found: list[TokenProbabilities] = []
+        for piece in _pieces(passages):
+            pairs, outputs = self._run_pairs(queries[piece], passages[piece], options)
+            bounds = np.searchsorted(pairs.owners, np.arange(len(passages[piece]) + 1)).tolist()
+            found += [
+                token_probabilities(pairs.windows[a:b], outputs[a:b], has_null=self.facts.has_null)
+                for a, b in pairwise(bounds)
+            ]
+        return found
 
     def check_embeds(self) -> None:
         """Check that the model embeds at all.
@@ -293,6 +322,18 @@ class ROMEncoder:
         if normalize or (truncate_dim and self.facts.similarity == "cosine"):
             embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         return embeddings
+
+    def _read_groups(
+        self, query: str, passages: Sequence[str], options: ReadingOptions, rule: StoppingRule | None, size: int
+    ) -> Iterator[list[list[Answer]]]:
+        best = -math.inf
+        for start in range(0, len(passages), size):
+            group = passages[start : start + size]
+            found = self.read([query] * len(group), group, options)
+            yield found
+            best = max([best, *(answers[0].logit for answers in found if answers)])
+            if rule is not None and rule.settled(start + len(group), len(passages), best):
+                return
 
     def _read(self, queries: Sequence[str], passages: Sequence[str], options: ReadingOptions) -> list[list[Answer]]:
         pairs, outputs = self._run_pairs(queries, passages, options)

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+#: How processors say that they multiply matrices in bfloat16.
+_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16", "bf16"})
 _CPU_INFO = Path("/proc/cpuinfo")
 _MEASURED_PACKAGES = ("rom-haystack", "torch", "openvino", "onnxruntime")
 
@@ -34,6 +36,12 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def computes_in_bfloat16() -> bool:
+    """Tell whether the CPU multiplies matrices in bfloat16; False also where the system doesn't tell."""
+    _, features = _processor()
+    return not _BFLOAT16.isdisjoint(features.split())
 
 
 def _processor() -> tuple[str, str]:

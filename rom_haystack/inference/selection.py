@@ -23,9 +23,10 @@ from rom_haystack.inference.choices import Choice, ChoiceFile
 from rom_haystack.inference.export.folder import GraphBackend, cache_place, export_place, graph_path, has_graph
 from rom_haystack.inference.fidelity import Fidelity, compare
 from rom_haystack.inference.loading import checkpoint_folder, default_dtype, load_encoder
-from rom_haystack.inference.machine import circumstances
+from rom_haystack.inference.machine import circumstances, computes_in_bfloat16
 from rom_haystack.inference.registry import AUTO, DTYPES, EncoderSpec
 from rom_haystack.inference.samples import Sample, read_sample
+from rom_haystack.modeling import bundled_checkpoints
 from rom_haystack.modeling.places import has_weights
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 #: The environment variable that says what auto means on CPUs.
 VARIABLE = "ROM_BACKEND"
+#: Its value for what was measured, but not to measure now: where no one has yet, auto is torch until someone does.
+MEASURED = "measured"
 #: What each engine for graphs needs installed, the likely best first; and what an export needs.
 _PACKAGES: dict[GraphBackend, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
 _EXPORT_PACKAGES = ("torch", "onnx", "onnxscript")
@@ -57,7 +60,11 @@ def chosen(spec: EncoderSpec) -> tuple[str, str]:
     """
     if spec.backend != AUTO:
         return spec.backend, spec.dtype or default_dtype(spec.backend)
-    choice = known_choice(spec) or _measured_choice(spec)
+    choice = known_choice(spec)
+    if choice is None and os.environ.get(VARIABLE) == MEASURED:
+        choice = _unmeasured_choice(spec)
+    if choice is None:
+        choice = _measured_choice(spec)
     _announce(spec.model, choice)
     return choice.backend, choice.dtype
 
@@ -90,8 +97,9 @@ def _choice_by_rule(spec: EncoderSpec) -> Choice | None:
     if spec.options != "{}":
         return Choice(_REFERENCE, dtype, f"no other engine takes these loading options: {spec.options}")
     named = os.environ.get(VARIABLE, "")
-    if named not in ("", AUTO, *DTYPES):
-        raise ValueError(f"{VARIABLE} is '{named}'; set it to one of {', '.join([AUTO, *DTYPES])}, or unset it.")
+    if named not in ("", AUTO, MEASURED, *DTYPES):
+        possible = ", ".join([AUTO, MEASURED, *DTYPES])
+        raise ValueError(f"{VARIABLE} is '{named}'; set it to one of {possible}, or unset it.")
     if named in DTYPES:
         return Choice(named, spec.dtype or default_dtype(named), f"{VARIABLE} names it")
     if spec.dtype in DTYPES[_REFERENCE]:
@@ -123,6 +131,13 @@ def _candidates(spec: EncoderSpec, checkpoint: Path) -> list[EncoderSpec]:
 def _why_no_other() -> str:
     missing = [package for package in ("openvino", *_EXPORT_PACKAGES) if find_spec(package) is None]
     return f"no other can run it without {', '.join(missing) or 'onnxruntime'} (pip install 'rom-haystack[openvino]')"
+
+
+def _unmeasured_choice(spec: EncoderSpec) -> Choice:
+    """Choose where engines could be measured, but not now. bfloat16 is known to keep the bundled models' answers."""
+    fast = spec.model in bundled_checkpoints() and computes_in_bfloat16()
+    dtype = "bfloat16" if fast else _REFERENCE_DTYPE
+    return Choice(_REFERENCE, dtype, f"no other was measured here yet, and {VARIABLE} says not to do so now")
 
 
 def _measured_choice(spec: EncoderSpec) -> Choice:

@@ -258,8 +258,18 @@ class TestRules:
 
     def test_an_unknown_engine_in_the_environment(self, spec, monkeypatch):
         monkeypatch.setenv("ROM_BACKEND", "jax")
-        with pytest.raises(ValueError, match="ROM_BACKEND is 'jax'; set it to one of auto, torch, onnx, openvino"):
+        with pytest.raises(ValueError, match="ROM_BACKEND is 'jax'; set it to one of auto, measured, torch, onnx"):
             spec.resolved()
+
+    def test_measured_but_not_now(self, spec, monkeypatch):
+        monkeypatch.setenv("ROM_BACKEND", "measured")
+        assert known_choice(spec) is None
+        assert name_of(spec) == "torch-float32"
+        monkeypatch.setattr(selection, "computes_in_bfloat16", lambda: True)
+        assert name_of(EncoderSpec()) == "torch-bfloat16"
+        assert name_of(spec) == "torch-float32"  # no one knows what bfloat16 does to it
+        monkeypatch.setattr(selection, "computes_in_bfloat16", lambda: False)
+        assert name_of(EncoderSpec()) == "torch-float32"
 
     def test_the_environment_can_not_ask_for_what_there_is_not(self, spec, monkeypatch):
         monkeypatch.setenv("ROM_BACKEND", "onnx")

@@ -17,8 +17,9 @@ from safetensors import safe_open
 
 from rom_haystack import ROMExtractiveQA, ROMIndexer
 from rom_haystack.inference import EncoderSpec, ROMEncoder
-from rom_haystack.inference.fidelity import MIN_SPAN_AGREEMENT
+from rom_haystack.inference.fidelity import MIN_SPAN_AGREEMENT, compare
 from rom_haystack.inference.loading import default_dtype
+from rom_haystack.inference.machine import computes_in_bfloat16
 from rom_haystack.inference.samples import SAMPLE_CORPUS, SAMPLE_QUESTIONS, read_sample
 from rom_haystack.metrics import f1
 from rom_haystack.modeling import DEFAULT_CHECKPOINT, resolve_checkpoint
@@ -103,6 +104,14 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chosen]:
         (record,) = home.glob("exports/*/selection.json")
         (entry,) = json.loads(record.read_text(encoding="utf-8"))["choices"].values()
         yield Chosen(spec, entry["measured"], home)
+
+
+@pytest.mark.skipif(not computes_in_bfloat16(), reason="the CPU has no bfloat16")
+def test_in_bfloat16_torch_is_faithful(encoder: ROMEncoder) -> None:
+    spec = EncoderSpec(DEFAULT_CHECKPOINT, backend="torch", dtype="bfloat16")
+    found = compare(encoder, {spec: spec.load()}, read_sample(part=slice(0, None, 4)))[spec]
+    assert found.faithful
+    assert found.cosine_mean > 0.9999
 
 
 def test_auto_chooses_a_faithful_engine(chosen: Chosen) -> None:

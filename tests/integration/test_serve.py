@@ -27,29 +27,12 @@ from rom_haystack.inference.samples import SAMPLE_CORPUS
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+WATCHING = ROOT / "tests" / "watching"
 ROM = [sys.executable, "-c", "from rom_haystack.cli import main; main()"]
 QUESTION = "Which Apollo 11 astronaut stayed in orbit?"
 #: Of the sample corpus, as much as the questions need; indexing it all takes longer than all these tests.
 FILES = ("honey-bees", "jupiter", "ludwig-van-beethoven", "mars", "the-great-wall-of-china", "the-moon", "the-sahara")
 UNANSWERED = "What is the capital of the planet Zorg?"
-
-# Python runs a module of this name when it starts: here it notes whatever would leave the machine.
-WATCH = """
-import ipaddress, os, sys
-
-def watch(event, arguments):
-    if event == "socket.connect" and isinstance(arguments[1], tuple):
-        host = arguments[1][0]
-    elif event == "socket.getaddrinfo":
-        host = arguments[0]
-    else:
-        return
-    if host not in (None, "localhost") and not ipaddress.ip_address(host).is_loopback:
-        with open(os.environ["WATCHED"], "a") as file:
-            print(event, host, file=file)
-
-sys.addaudithook(watch)
-"""
 
 
 class Server(NamedTuple):
@@ -68,14 +51,13 @@ class Server(NamedTuple):
 @contextmanager
 def served(folder, *arguments):
     """Start a server in a folder, wait until it says that it is ready, and in the end kill it if it still runs."""
-    (folder / "sitecustomize.py").write_text(WATCH)
     code = folder / "pipelines" / "evil"
     code.mkdir(parents=True)
     (code / "pipeline_wrapper.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
     (folder / ".env").write_text("HAYHOOKS_SHOW_TRACEBACKS=true\nHF_HUB_OFFLINE=0\n")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join([str(WATCHING), str(ROOT)]),
         "WATCHED": str(folder / "watched"),
         "LOG": "no-such-level",
         "HAYHOOKS_CORS_ALLOW_ORIGINS": '["*"]',
@@ -281,8 +263,7 @@ def test_a_server_that_does_not_start_is_told(tmp_path):
 
 def test_the_watch_sees_what_leaves(tmp_path):
     """Or nothing could be learnt from what it does not see."""
-    (tmp_path / "sitecustomize.py").write_text(WATCH)
     code = "import socket\ns = socket.socket()\ns.setblocking(False)\ns.connect_ex(('192.0.2.1', 9))"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "WATCHED": str(tmp_path / "watched")}
+    environment = {**os.environ, "PYTHONPATH": str(WATCHING), "WATCHED": str(tmp_path / "watched")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert (tmp_path / "watched").read_text() == "socket.connect 192.0.2.1\n"

@@ -13,6 +13,7 @@ from rom_haystack import ROMExtractiveQA
 from rom_haystack.folders import LibraryError, cache_home
 from rom_haystack.inference import REGISTRY, EncoderSpec
 from rom_haystack.library import Library
+from rom_haystack.manifest import ManifestFile
 from rom_haystack.pipelines import ROMFileConverter
 
 
@@ -29,7 +30,8 @@ def test_first_update_adds_everything(open_library, embedded):
     assert (report.replaced, report.removed, report.unchanged, report.skipped) == ([], [], [], [])
     assert report.passages == len(embedded) == 3
     assert report.rebuilt is None
-    assert seen == [(1, 3, "birds/heron.md"), (2, 3, "birds/owl.txt"), (3, 3, "rivers.txt")]
+    named = ["birds/heron.md", "birds/owl.txt", "rivers.txt"]
+    assert seen == [(done + after, 3, name) for done, name in enumerate(named) for after in (0, 1)]
     assert {document.meta["file_path"] for document in library.store.filter_documents()} == set(report.added)
 
 
@@ -89,6 +91,59 @@ def test_the_store_answers(open_library, tiny_checkpoint):
         for answer in quotes:
             span = answer.document_offset
             assert answer.document.content[span.start : span.end] == answer.data
+
+
+def test_a_long_file_is_reported_while_it_is_embedded(open_library, folder, embedded, monkeypatch):
+    monkeypatch.setattr(library_module, "_GROUP", 2)
+    open_library().update()
+    embedded.clear()
+    (folder / "long.txt").write_text(
+        "\n\n".join(f"Number {n} is a passage by itself. " + "word " * 100 for n in range(5))
+    )
+    seen = []
+
+    def interrupt(done, total, name):
+        seen.append((done, total, name, len(embedded)))
+        if len(embedded) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_library().update(interrupt)
+    assert seen == [(0, 1, "long.txt", count) for count in (0, 2, 4)]
+    assert open_library().update().added == ["long.txt"]
+
+
+def test_what_the_index_holds_of_each_file(open_library, folder, pdf):
+    (folder / "two.pdf").write_bytes(pdf("The first page.", "The second page."))
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 broken")
+    library = open_library()
+    assert library.files() == {}
+    library.update()
+    library.update()  # which only notes what may be trusted of the files' times
+    files = library.files()
+    assert {name: (len(entry.ids), entry.pages) for name, entry in files.items()} == {
+        "birds/heron.md": (1, None),
+        "birds/owl.txt": (1, None),
+        "broken.pdf": (0, None),
+        "rivers.txt": (1, None),
+        "two.pdf": (1, 2),
+    }
+    assert files["two.pdf"].size == (folder / "two.pdf").stat().st_size
+    assert files["broken.pdf"].reason.startswith("is no readable PDF file")
+
+
+def test_an_index_goes_with_documents_that_move(open_library, folder, tmp_path, embedded):
+    open_library().update()
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    with pytest.raises(LibraryError, match="belongs to another folder"):
+        open_library(folder=moved).update()
+    ManifestFile(tmp_path / "index").adopt(moved)
+    embedded.clear()
+    report = open_library(folder=moved).update()
+    assert (len(report.unchanged), embedded) == (3, [])
+    ManifestFile(tmp_path / "no-index").adopt(moved)
+    assert not (tmp_path / "no-index").exists()
 
 
 def test_an_interrupt_keeps_the_files_that_were_finished(open_library, embedded, monkeypatch):
@@ -345,9 +400,10 @@ def test_the_model_is_given_back_when_the_library_is_closed(open_library, folder
     assert held == []
     (folder / "rivers.txt").write_text("Rivers are changed.")
 
-    def interrupt(*_):
-        assert held
-        raise KeyboardInterrupt
+    def interrupt(done, _total, _name):
+        if done:
+            assert held
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), library:
         library.update(interrupt)

@@ -41,7 +41,9 @@ def wreck_database(index):
 
 
 @pytest.mark.parametrize(
-    ("damage", "file"), [(lose_vectors, "vectors-1.bin"), (wreck_database, "documents.sqlite")], ids=str
+    ("damage", "file"),
+    [(lose_vectors, "vectors-1.bin"), (wreck_database, "documents.sqlite")],
+    ids=["vectors lost", "no database"],
 )
 def test_damage_is_named_with_its_remedy(open_library, index, damage, file):
     damage(index)

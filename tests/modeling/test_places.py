@@ -95,10 +95,11 @@ class TestLocalNames:
         assert resolve_checkpoint("rom-small") == tmp_path / "bundled" / "rom-small"
         assert "no config.json" in error_of("./rom-small")
 
-    def test_parent_folder_is_no_bundled_name(self, tiny_checkpoint, monkeypatch):
-        (tiny_checkpoint / "below").mkdir(exist_ok=True)
-        monkeypatch.chdir(tiny_checkpoint / "below")
-        assert resolve_checkpoint("..") == tiny_checkpoint.resolve()
+    def test_parent_folder_is_no_bundled_name(self, tiny_checkpoint, tmp_path, monkeypatch):
+        copy = shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
+        (copy / "below").mkdir()
+        monkeypatch.chdir(copy / "below")
+        assert resolve_checkpoint("..") == copy.resolve()
 
     @pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/x"])
     def test_impossible_paths(self, name):

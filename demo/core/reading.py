@@ -1,0 +1,62 @@
+"""A whole document to read, with an answer's quote in it, as the reader view shows it."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from demo.core.documents import FullText
+from demo.core.grouping import document_key
+from demo.core.headings import heading_spans
+from demo.core.highlighting import Span, pieces
+from demo.core.results import FoundPassage, Quote
+
+
+def spans_in(full: FullText, passage: FoundPassage, quote: Quote | None, others: Sequence[Quote]) -> list[Span]:
+    """Find what is to be marked in a document.
+
+    Args:
+        full: The document.
+        passage: The passage that is shown.
+        quote: The answer in it; None to show the passage itself.
+        others: Further answers; those of other documents are left out.
+
+    Returns:
+        First what is shown, then the document's further answers in their order.
+    """
+    first = full.places[passage.document.id] if quote is None else _place(full, quote)
+    here = [other for other in others if document_key(other.passage) == document_key(passage) and other != quote]
+    further = [_place(full, other) for other in here if other.passage.document.id in full.places]
+    return [first, *sorted(span for span in set(further) if span != first)]
+
+
+def paragraphs(full: FullText, spans: Sequence[Span]) -> list[dict[str, Any]]:
+    """Cut a document into the pieces that its view is made of.
+
+    Args:
+        full: The document.
+        spans: What is to be marked.
+
+    Returns:
+        Pieces in their order: of text (`text`, `mark`, the number of its span or None, and whether it is of a
+        `heading`), and where a page begins (`page`, its number).
+    """
+    found: list[dict[str, Any]] = []
+    pages = dict(full.pages)
+    headings = heading_spans(full.text)
+    cuts = {*pages, *(place for heading in headings for place in heading)}
+    begin = 0
+    for piece in pieces(full.text, spans):
+        finish = begin + len(piece.text)
+        within = sorted({begin, finish, *(cut for cut in cuts if begin < cut < finish)})
+        for start, end in pairwise(within):
+            if start in pages:
+                found.append({"page": pages[start]})
+            heading = any(first <= start < last for first, last in headings)
+            found.append({"text": full.text[start:end], "mark": piece.mark, "heading": heading})
+        begin = finish
+    return found
+
+
+def _place(full: FullText, quote: Quote) -> Span:
+    start, _ = full.places[quote.passage.document.id]
+    return start + quote.start, start + quote.end
