@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from demo.core.training_reports import find_reports
 from rom_haystack.metrics import Figure
 from training import compare as compare_module
 from training.__main__ import app
@@ -76,6 +77,8 @@ def test_the_whole_grid_from_the_shell(bert_folder, data_root, tmp_path):
     sizes = report["settings"]["parameters"]
     assert sizes["three separate encoders"] == 3 * sizes["shared, joint"]  # each with heads
     assert report["failures"] == {}
+    [shown] = find_reports(output)  # as the demo's page lists them
+    assert list(shown.systems) == list(report["systems"])
     table = (output / "table.md").read_text(encoding="utf-8")
     assert "| | shared, joint | three separate encoders | self-supervision first | no anchor |" in table
     assert "## Points above shared, joint" in table
