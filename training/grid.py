@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def load_grid(path: Path, encoder: str | None = None) -> tuple[Grid, list[Traini
 
     Args:
         path: A YAML file.
-        encoder: Folder or hub id to use instead of the recipes' encoder.
+        encoder: Folder or hub id to use instead of the recipes' encoder, and as the untuned base.
 
     Raises:
         RecipeError: The file is no YAML mapping, or a key of it or of a variant's recipe is unknown, missing or wrong.
@@ -119,6 +119,8 @@ def load_grid(path: Path, encoder: str | None = None) -> tuple[Grid, list[Traini
     common = merged(read_mapping(path.parent / grid.base, "Recipe"), grid.recipe)
     if encoder is not None:
         common["encoder"] = encoder
+        if grid.options.base is not None:
+            grid = replace(grid, evaluation={**grid.evaluation, "base": encoder})
     trainings = []
     for seed in grid.seeds:
         for name, options in grid.variants.items():

@@ -49,6 +49,14 @@ def test_variants_change_the_common_recipe_seed_by_seed(write_grid):
     assert anchorless.task_options["retrieval"].batch_size == 12  # the base's
 
 
+def test_another_encoder_is_the_untuned_base_too(write_grid):
+    path = write_grid(evaluation={"base": "some-encoder", "limit": 3})
+    assert load_grid(path)[0].options.base == "some-encoder"
+    grid, _ = load_grid(path, encoder="other")
+    assert (grid.options.base, grid.options.limit) == ("other", 3)
+    assert load_grid(write_grid(), encoder="other")[0].options.base is None
+
+
 def test_separate_encoders_share_out_the_tasks(write_grid):
     changes = {"tasks": {"inverse_cloze": {}, "masked_lm": {}}}
     _, (joint, separate) = load_grid(
