@@ -121,7 +121,7 @@ def test_the_package_needs_nothing_beside_it():
 
 
 def test_training_stands_on_the_lower_layers():
-    assert arrows_up("training", ("modeling", "inference", "metrics")) == set()
+    assert arrows_up("training", ("modeling", "inference", "metrics", "fusion")) == set()
 
 
 def test_the_demo_stands_on_the_package():

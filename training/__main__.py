@@ -20,11 +20,14 @@ from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.modeling import CheckpointError, resolve_checkpoint
 from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, scores_table, write_calibration
 from training.calibration import calibrate as run_calibration
+from training.compare import compare as run_comparison
 from training.curves import write_curves
 from training.data.formats import Format, read_data, write_data
 from training.errors import DataError, RecipeError, RunError
+from training.evaluation import EvaluationOptions
 from training.evaluation import evaluate as run_evaluation
-from training.evaluation import markdown_table
+from training.figures import markdown_table
+from training.grid import load_grid
 from training.negatives import with_keyword_negatives
 from training.recipe import load_recipe
 from training.release import release as write_release
@@ -82,6 +85,13 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Number of questions; default: all.")] = None,
     end_to_end_limit: Annotated[int, typer.Option(min=1, help="Questions for the end-to-end figures.")] = 1000,
     passages: Annotated[int, typer.Option(min=1, help="Passages read per question end to end.")] = 10,
+    also_passages: Annotated[
+        list[int] | None, typer.Option(min=1, help="Another number of passages to read end to end (repeatable).")
+    ] = None,
+    further: Annotated[
+        list[str] | None, typer.Option(help="Further set for answer recall over its own passages (repeatable).")
+    ] = None,
+    beir: Annotated[list[str] | None, typer.Option(help="Folder in BEIR's form for nDCG@10 (repeatable).")] = None,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
     unanswerable: Annotated[str, typer.Option(help="Set of questions without an answer; left out if not there.")] = (
         "squad/dev_unanswerable"
@@ -89,28 +99,53 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
 ) -> None:
-    """Print answer recall, reading and end-to-end figures beside BM25 and the untuned base."""
+    """Print answer recall, reading and end-to-end figures beside hybrid search, BM25 and the untuned base."""
     if report and not report.parent.is_dir():
         raise typer.BadParameter(f"{report.parent} is no folder.", param_hint="--report")
     with _mistakes_explained():
-        result = run_evaluation(
-            model,
-            data,
+        options = EvaluationOptions(
             base=base,
-            unanswerable_in=unanswerable if (data / unanswerable).is_dir() else None,
+            further=further or [],
+            beir=beir or [],
+            unanswerable=unanswerable if (data / unanswerable).is_dir() else None,
             limit=limit,
             end_to_end_limit=end_to_end_limit,
             passage_count=passages,
+            further_counts=also_passages or [],
             dtype=dtype,
             seed=seed,
         )
+        result = run_evaluation(model, data, options).report()
     Console().print(Markdown(markdown_table(result["systems"])))
+    Console().print("Points by which rom is better, with 95% intervals over pairs (paired bootstrap):")
+    Console().print(Markdown(markdown_table(result["differences"])))
     settings = result["settings"]
     errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
     Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
     Console().print(f"Their scores: {errors} with factors fitted on the other half of them")
     if report:
         write_report(result, report)
+
+
+@app.command()
+def compare(
+    grid: Annotated[Path, typer.Argument(help="Grid file (YAML): a base recipe and variants of it.")],
+    data: Data,
+    output: Annotated[Path, typer.Option(help="Folder to write; what is finished there is not done again.")],
+    encoder: EncoderOption = None,
+) -> None:
+    """Train and evaluate variants of a recipe, and write their figures side by side (OUTPUT/table.md, report.json).
+
+    Ends with code 1 if a variant failed; the others are in the table all the same.
+    """
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    with _mistakes_explained():
+        comparison = run_comparison(*load_grid(grid, encoder), data, output)
+    Console().print(Markdown(comparison.markdown()))
+    console.print(f"Table written to {output}", markup=False, soft_wrap=True)
+    if comparison.failures:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -24,8 +24,8 @@ from rom_haystack.metrics import Figure, exact_match, f1
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
-from training.evaluation import BM25Ranker, DenseRanker, Ranker
 from training.files import replace_file
+from training.rankers import BM25Ranker, DenseRanker, Ranker
 from training.scores import check_scores, fit_scores
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule
 from training.unanswerable import Judged

@@ -68,7 +68,7 @@ def publish(output: Path, step: int, best: int | None) -> None:
 
 def clear_leftovers(output: Path) -> None:
     """Delete what a killed run left half written or half deleted."""
-    for path in (partial_checkpoints(output), output / "model.partial", *output.glob("deleted.*")):
+    for path in (partial_checkpoints(output), *output.glob("*model.partial"), *output.glob("deleted.*")):
         shutil.rmtree(path, ignore_errors=True)
 
 

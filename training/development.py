@@ -12,8 +12,11 @@ from rom_haystack.inference import ReadingOptions, ROMEncoder
 from training.data.dataset import Passage, Question
 from training.data.formats import read_data
 from training.errors import DataError
-from training.evaluation import DenseRanker, Scores, answer_scores, best_answer_per_question, recall_scores
+from training.figures import Scores
 from training.limits import METRICS
+from training.rankers import DenseRanker
+from training.scoring import answer_scores, best_answer_per_question, recall_scores
+from training.towers import query_tower
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,14 +78,15 @@ class Development:
             read = [(question, [text]) for question, text in zip(self.questions, self._gold, strict=True)]
             scores |= answer_scores(self.questions, best_answer_per_question(encoder, read, options))
         if "retrieval" in model.config.heads:
-            scores |= recall_scores(self.questions, self.passages, self._ranking(encoder))
+            queries = ROMEncoder.from_model(query_tower(model), tokenizer)
+            scores |= recall_scores(self.questions, self.passages, self._ranking(encoder, queries))
         model.train(was_training)
         names = self.metrics(model.config.heads)
         return {PREFIX + name: round(float(scores[name].mean()), 4) for name in names}
 
-    def _ranking(self, encoder: ROMEncoder) -> np.ndarray:
+    def _ranking(self, encoder: ROMEncoder, query_encoder: ROMEncoder) -> np.ndarray:
         texts: Sequence[str] = [passage.text for passage in self.passages]
-        ranker = DenseRanker(encoder, texts, progress=False)
+        ranker = DenseRanker(encoder, texts, progress=False, query_encoder=query_encoder)
         return ranker.rank([question.text for question in self.questions], min(20, len(texts)))
 
 

@@ -1,307 +1,295 @@
-"""Evaluate retrieval, reading and both together, beside BM25 and the untuned base."""
+"""Evaluate retrieval, reading and both together, beside BM25, both fused, and the untuned base."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import bm25s
 import numpy as np
-import Stemmer
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
-from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
-from rom_haystack.metrics import Figure, answer_rank, answer_tokens, exact_match, f1, figure, has_answer
-from rom_haystack.metrics import calibration_factor as best_factor
-from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint
+from rom_haystack.inference import Answer, ROMEncoder
+from rom_haystack.metrics import figure
+from rom_haystack.modeling import load_checkpoint
+from training.beir import ndcg, read_beir
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
-from training.unanswerable import (
-    Judged,
-    auroc,
-    cross_fitted_error,
-    expected_error,
-    no_answer_threshold,
-    squad2,
+from training.errors import DataError, require
+from training.figures import Figures, Scores, differences, prefixed, statistic_figure, suffixed
+from training.rankers import BM25Ranker, DenseRanker, HybridRanker, Ranker, best_device, load_base
+from training.scoring import (
+    CUTOFFS,
+    answer_scores,
+    answers_by_text,
+    best_answer_per_question,
+    best_of_first,
+    read_gold,
+    recall_scores,
+    trust,
+    without_answer,
 )
+from training.unanswerable import Judged, auroc, no_answer_threshold, squad2
 
-CUTOFFS = (1, 5, 20, 100)
-
-#: Metric values of single questions, by metric name.
-Scores = dict[str, NDArray[np.float64]]
-
-
-class Ranker(Protocol):
-    """Anything that ranks the collection's passages for queries."""
-
-    def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
-        """Return `[len(queries), count]` row numbers of passages, best first."""
-        ...
+#: Systems that a model may be compared with.
+SYSTEMS = ("hybrid", "untuned base", "bm25")
+#: Passages that BEIR's measure looks at.
+_BEIR_DEPTH = 10
 
 
-class DenseRanker:
-    """Exact search by inner product over the passages' embeddings."""
-
-    def __init__(self, encoder: ROMEncoder, texts: Sequence[str], *, progress: bool = True) -> None:
-        self.encoder = encoder
-        length = min(256, encoder.max_length)
-        self.embeddings = encoder.encode_passages(texts, max_length=length, progress=progress)
-
-    def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
-        """Rank by inner product of the embeddings."""
-        length = min(64, self.encoder.max_length)
-        scores = self.encoder.encode_queries(queries, max_length=length) @ self.embeddings.T
-        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        return np.take_along_axis(best, order, axis=1).astype(np.int64)
-
-
-class BM25Ranker:
-    """BM25 (k1 1.5, b 0.75) over stemmed words without English stop words."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.stemmer = Stemmer.Stemmer("english")
-        self.index = bm25s.BM25(k1=1.5, b=0.75)
-        self.index.index(self._tokens(texts), show_progress=False)
-
-    def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
-        """Rank by BM25 score."""
-        rows, _ = self.index.retrieve(self._tokens(queries), k=count, show_progress=False)
-        return np.asarray(rows, dtype=np.int64)
-
-    def _tokens(self, texts: Sequence[str]) -> Any:
-        return bm25s.tokenize(list(texts), stopwords="en", stemmer=self.stemmer, show_progress=False)
-
-
-def evaluate(
-    model: Path,
-    data: Path,
-    *,
-    base: str | None = None,
-    questions_in: str = "squad/dev",
-    passages_in: Sequence[str] = ("squad/train", "squad/dev"),
-    unanswerable_in: str | None = None,
-    limit: int | None = None,
-    end_to_end_limit: int = 1000,
-    passage_count: int = 10,
-    dtype: str = "float32",
-    seed: int = 13,
-) -> dict[str, Any]:
-    """Evaluate a checkpoint.
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What a model is evaluated on; sets are folders below the root folder of the data.
 
     Args:
-        model: Checkpoint folder or name.
-        data: Root folder of the data.
         base: Folder or hub id of the untuned encoder to compare with; None leaves it out.
-        questions_in: Set of the questions, below `data`.
-        passages_in: Sets whose passages, without titles, make the collection.
-        unanswerable_in: Set of questions that their passages do not answer, for SQuAD 2.0's figures beside the others;
-            None for those of `questions_in`. Without any, these figures are left out.
-        limit: Number of questions, drawn by `seed`; None for all. At most as many are unanswerable.
+        questions: Set of the questions.
+        passages: Sets whose passages, without titles, make the collection.
+        further: Sets of which answer recall is measured, too, each over its own passages; such as text that the model
+            was not tuned on.
+        beir: Folders in BEIR's form, of which nDCG@10 is measured.
+        unanswerable: Set of questions that their passages do not answer, for SQuAD 2.0's figures beside the others;
+            None for those of `questions`. Without any, these figures are left out.
+        limit: Number of questions, of each set, drawn by `seed`; None for all. At most as many are unanswerable.
         end_to_end_limit: Number of questions for the end-to-end figures, which read `passage_count` passages each.
         passage_count: Passages read per question end to end.
-        dtype: Type of the weights (`float32`, `bfloat16`).
+        further_counts: Other numbers of passages of which end-to-end figures are given, `end-to-end EM@5` for 5.
+        systems: What is measured beside the model (`rom`), which reads for all of them: `hybrid`, the model's
+            embeddings and BM25 fused; `untuned base`, where there is a base; `bm25`.
+        dtype: Type of the weights (`float32`, `bfloat16`, `float16`).
         seed: Seed of the draws and of the bootstrap.
+    """
+
+    base: str | None = None
+    questions: str = "squad/dev"
+    passages: list[str] = field(default_factory=lambda: ["squad/train", "squad/dev"])
+    further: list[str] = field(default_factory=list)
+    beir: list[str] = field(default_factory=list)
+    unanswerable: str | None = None
+    limit: int | None = None
+    end_to_end_limit: int = 1000
+    passage_count: int = 10
+    further_counts: list[int] = field(default_factory=list)
+    systems: list[str] = field(default_factory=lambda: list(SYSTEMS))
+    dtype: str = "float32"
+    seed: int = 13
+
+    def __post_init__(self) -> None:
+        for key in ("limit", "end_to_end_limit", "passage_count"):
+            value = getattr(self, key)
+            require(self, key, value is None or value >= 1, "at least 1")
+        require(self, "further_counts", all(count >= 1 for count in self.further_counts), "numbers from 1 on")
+        require(self, "systems", set(self.systems) <= set(SYSTEMS), f"some of {', '.join(SYSTEMS)}")
+        require(self, "dtype", self.dtype in ("float32", "bfloat16", "float16"), "float32, bfloat16 or float16")
+        require(self, "passages", bool(self.passages), "at least one set")
+
+
+@dataclass(frozen=True)
+class Models:
+    """What does which part of the work: one model all of it, or separate ones, as DPR has them.
+
+    Args:
+        reader: Checkpoint that reads.
+        passages: Checkpoint that embeds passages; None for `reader`.
+        queries: Checkpoint that embeds queries; None for `passages`.
+    """
+
+    reader: str | Path
+    passages: str | Path | None = None
+    queries: str | Path | None = None
+
+    def load(self, dtype: str) -> tuple[list[ROMEncoder], int]:
+        """Load reader, passage encoder and query encoder, each checkpoint once; and count their parameters."""
+        names = [self.reader, self.passages or self.reader, self.queries or self.passages or self.reader]
+        kind = getattr(torch, dtype)
+        loaded = {name: load_checkpoint(name, dtype=kind, device=best_device()) for name in dict.fromkeys(names)}
+        encoders = {name: ROMEncoder.from_model(*parts) for name, parts in loaded.items()}
+        return [encoders[name] for name in names], sum(model.num_parameters() for model, _ in loaded.values())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        settings: How.
+        systems: By system, its figures by metric.
+        scores: By system, the values of single questions of those metrics that are means over them.
+    """
+
+    settings: dict[str, Any]
+    systems: dict[str, Figures]
+    scores: dict[str, Scores]
+
+    def report(self) -> dict[str, Any]:
+        """Return settings and figures, with `rom`'s `differences` from the others, for JSON."""
+        seed, rom = self.settings["seed"], self.scores["rom"]
+        others = {
+            f"rom - {name}": differences(rom, other, seed) for name, other in self.scores.items() if name != "rom"
+        }
+        return {"settings": self.settings, "systems": self.systems, "differences": others}
+
+
+def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions | None = None) -> Evaluation:
+    """Evaluate a model.
+
+    Args:
+        model: Checkpoint folder or name, or several of them.
+        data: Root folder of the data.
+        options: What on; None for the defaults.
 
     Returns:
-        `systems`: by system, its `Figure`s by metric; beside the `settings` that led to them, among which
-        `calibration factor` is what fits this model's end-to-end answers best; `calibration error` is the expected
-        error of their scores as they are, `calibration error fitted` with such factors (in percent, of F1), and
-        `no-answer threshold` the lowest log-odds that SQuAD 2.0's best F1 answers with (None without the figure).
+        Figures and `settings` that led to them, among which `calibration factor` is what fits this model's end-to-end
+        answers best; `calibration error` is the expected error of their scores as they are, `calibration error fitted`
+        with such factors (in percent, of F1), and `no-answer threshold` the lowest log-odds that SQuAD 2.0's best F1
+        answers with (None without the figure).
+
+    Raises:
+        CheckpointError: A model can't be loaded.
+        DataError: A set can't be read, or has no question that can be measured.
     """
-    encoder = ROMEncoder.from_model(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
-    untuned = load_base(base, dtype) if base is not None else None
+    options = options or EvaluationOptions()
+    models = model if isinstance(model, Models) else Models(model)
+    seed = options.seed
+    (reader, *towers), parameters = models.load(options.dtype)
+    untuned = load_base(options.base, options.dtype) if options.base is not None else None
     rng = np.random.default_rng(seed)
-    gold = read_passages(data / questions_in)
-    collection = {p.text: p for name in passages_in for p in read_passages(data / name).values()}
+    gold = read_passages(data / options.questions)
+    collection = {p.text: p for name in options.passages for p in read_passages(data / name).values()}
     passages = list(collection.values())
-    questions = [q for q in read_questions(data / questions_in) if q.answers and q.passage_id in gold]
-    if limit is not None and limit < len(questions):
-        questions = [questions[i] for i in sorted(rng.choice(len(questions), limit, replace=False))]
-    impossible, impossible_gold = _unanswerable(data / (unanswerable_in or questions_in), limit, seed)
-    sample = sorted(rng.choice(len(questions), min(end_to_end_limit, len(questions)), replace=False).tolist())
-    texts = [passage.text for passage in passages]
-    rankers: dict[str, Callable[[], Ranker]] = {"rom": lambda: DenseRanker(encoder, texts)}
-    if untuned is not None:
-        rankers["untuned base"] = lambda: DenseRanker(untuned, texts)
-    rankers["bm25"] = lambda: BM25Ranker(texts)
-    results: dict[str, Scores] = {}
-    for name, build in rankers.items():
-        ranking = build().rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
-        results[name] = recall_scores(questions, passages, ranking)
-        read = [(questions[i], [texts[row] for row in ranking[i, :passage_count]]) for i in sample]
-        answers = best_answer_per_question(encoder, read)
-        results[name] |= prefixed("end-to-end ", answer_scores([question for question, _ in read], answers))
+    questions = _drawn(_answerable(data / options.questions, gold), options.limit, rng)
+    impossible, impossible_gold = _unanswerable(data / (options.unanswerable or options.questions), options)
+    count = min(options.end_to_end_limit, len(questions))
+    sample = sorted(rng.choice(len(questions), count, replace=False).tolist())
+    make = partial(_rankers, towers=towers, untuned=untuned, systems=options.systems)
+    scores: dict[str, Scores] = {}
+    for name, ranker in make([passage.text for passage in passages]).items():
+        ranking = ranker.rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
+        asked = [questions[i] for i in sample]
+        answers, read = _end_to_end(reader, asked, passages, ranking[sample], options)
+        scores[name] = recall_scores(questions, passages, ranking) | read
         if name == "rom":
-            trust = _trust(answers, results[name]["end-to-end F1"])
-            misses = without_answer([questions[i] for i in sample], passages, ranking[sample])
-    answers = _read_gold(encoder, questions, gold)
-    results["rom"] |= prefixed("reading ", answer_scores(questions, answers))
-    judged = Judged.of([*questions, *impossible], [*answers, *_read_gold(encoder, impossible, impossible_gold)])
+            trusted = trust(answers, read["end-to-end F1"])
+            misses = without_answer(asked, passages, ranking[sample])
+    for name, more in [*_further(make, data, options), *_beir(make, data, options)]:
+        scores[name] |= more
+    answers = read_gold(reader, questions, gold)
+    scores["rom"] |= prefixed("reading ", answer_scores(questions, answers))
+    judged = Judged.of([*questions, *impossible], [*answers, *read_gold(reader, impossible, impossible_gold)])
     missed = Judged.of(
-        [replace(question, answers=()) for question, _ in misses], best_answer_per_question(encoder, misses)
+        [replace(question, answers=()) for question, _ in misses], best_answer_per_question(reader, misses)
     )
     figures = {
-        name: {metric: figure(values, seed) for metric, values in scores.items()} for name, scores in results.items()
+        name: {metric: figure(values, seed) for metric, values in values_of.items()}
+        for name, values_of in scores.items()
     }
     statistics = squad2(judged)
     figures["rom"] |= {name: statistic_figure(statistic, [judged], seed) for name, statistic in statistics.items()}
     if len(missed):
-        asked = judged.take(np.array(sample))
-        figures["rom"]["no-answer AUROC, retrieved"] = statistic_figure(auroc, [asked, missed], seed)
-    return {
-        "settings": {
-            "model": str(model),
-            "base": base,
-            "questions": questions_in,
-            "question count": len(questions),
-            "end-to-end question count": len(sample),
-            "passages": list(passages_in),
-            "passage count": len(passages),
-            "passages read end to end": passage_count,
-            "unanswerable question count": len(impossible),
-            "no-answer threshold": round(no_answer_threshold(judged), 3) if statistics else None,
-            **trust,
-            "dtype": dtype,
-            "seed": seed,
-        },
-        "systems": figures,
+        both = [judged.take(np.array(sample)), missed]
+        figures["rom"]["no-answer AUROC, retrieved"] = statistic_figure(auroc, both, seed)
+    separate = {"passage encoder": models.passages, "query encoder": models.queries}
+    settings = {
+        "model": str(models.reader),
+        **{name: str(folder) for name, folder in separate.items() if folder is not None},
+        "parameters": parameters,
+        "base": options.base,
+        "questions": options.questions,
+        "question count": len(questions),
+        "end-to-end question count": len(sample),
+        "passages": list(options.passages),
+        "passage count": len(passages),
+        "passages read end to end": options.passage_count,
+        "unanswerable question count": len(impossible),
+        "no-answer threshold": round(no_answer_threshold(judged), 3) if statistics else None,
+        **trusted,
+        "dtype": options.dtype,
+        "seed": seed,
     }
+    return Evaluation(settings, figures, scores)
 
 
-def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ranking: NDArray[np.int64]) -> Scores:
-    """Score answer recall: whether one of the first k passages holds an answer (Karpukhin et al., 2020, sec. 5.1)."""
-    tokens = [answer_tokens(passage.text) for passage in passages]
-    first_hits = np.full(len(questions), np.inf)
-    for row, question in enumerate(questions):
-        rank = answer_rank((tokens[p] for p in ranking[row]), question.answers)
-        first_hits[row] = np.inf if rank is None else rank
-    recall = {f"recall@{k}": (first_hits < k).astype(float) for k in CUTOFFS if k <= ranking.shape[1]}
-    return recall | {"MRR": 1 / (1 + first_hits)}
+def _rankers(
+    texts: Sequence[str], towers: Sequence[ROMEncoder], untuned: ROMEncoder | None, systems: Sequence[str]
+) -> dict[str, Ranker]:
+    """Build the model's ranker over a collection, and those that it is compared with."""
+    passage_encoder, query_encoder = towers
+    dense = DenseRanker(passage_encoder, texts, query_encoder=query_encoder)
+    rankers: dict[str, Ranker] = {"rom": dense}
+    keyword = BM25Ranker(texts) if {"hybrid", "bm25"} & set(systems) else None
+    if keyword is not None and "hybrid" in systems:
+        rankers["hybrid"] = HybridRanker(keyword, dense, len(texts))
+    if untuned is not None and "untuned base" in systems:
+        rankers["untuned base"] = DenseRanker(untuned, texts)
+    if keyword is not None and "bm25" in systems:
+        rankers["bm25"] = keyword
+    return rankers
 
 
-def best_answer_per_question(
-    encoder: ROMEncoder,
-    read: Sequence[tuple[Question, Sequence[str]]],
-    options: ReadingOptions = ReadingOptions(answers_per_seq=1),  # noqa: B008 (it can't be changed)
-) -> list[Answer | None]:
-    """Read each question's passages and take the best answer, never "no answer"; None where there is no text."""
-    pairs = [(question.text, text) for question, texts in read for text in texts]
-    found = iter(encoder.read([query for query, _ in pairs], [text for _, text in pairs], options))
-    answers = ([answer for _ in texts for answer in next(found)] for _, texts in read)
-    return [max(candidates, key=lambda answer: answer.logit, default=None) for candidates in answers]
+def _end_to_end(
+    reader: ROMEncoder,
+    questions: Sequence[Question],
+    passages: Sequence[Passage],
+    ranking: NDArray[np.int64],
+    options: EvaluationOptions,
+) -> tuple[list[Answer | None], Scores]:
+    """Read what was retrieved once, and score the best answers of the first so many passages."""
+    most = max([options.passage_count, *options.further_counts])
+    read = [(q, [passages[row].text for row in rows[:most]]) for q, rows in zip(questions, ranking, strict=True)]
+    found = answers_by_text(reader, read)
+    answers = best_of_first(found, options.passage_count)
+    scores = prefixed("end-to-end ", answer_scores(questions, answers))
+    for count in options.further_counts:
+        of_count = prefixed("end-to-end ", answer_scores(questions, best_of_first(found, count)))
+        scores |= suffixed(of_count, f"@{count}")
+    return answers, scores
 
 
-def without_answer(
-    questions: Sequence[Question], passages: Sequence[Passage], ranking: NDArray[np.int64]
-) -> list[tuple[Question, list[str]]]:
-    """Give each question the best ranked passage that lacks its answers; questions without one are left out."""
-    found = []
-    for question, rows in zip(questions, ranking, strict=True):
-        texts = (passages[row].text for row in rows if passages[row].id not in question.positive_ids)
-        text = next((text for text in texts if not has_answer(answer_tokens(text), question.answers)), None)
-        if text is not None:
-            found.append((question, [text]))
-    return found
+def _further(
+    make: Callable[[Sequence[str]], dict[str, Ranker]], data: Path, options: EvaluationOptions
+) -> Iterator[tuple[str, Scores]]:
+    """Measure answer recall of further sets over their own passages: by system, scores with the set's name."""
+    for folder in options.further:
+        known = read_passages(data / folder)
+        passages = list(known.values())
+        rng = np.random.default_rng((options.seed, 2))
+        questions = _drawn(_answerable(data / folder, known), options.limit, rng)
+        for name, ranker in make([passage.text for passage in passages]).items():
+            ranking = ranker.rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
+            yield name, suffixed(recall_scores(questions, passages, ranking), f", {folder}")
 
 
-def answer_scores(questions: Sequence[Question], answers: Sequence[Answer | None]) -> Scores:
-    """Score one answer per question by EM and F1."""
-    predictions = [answer.text if answer else "" for answer in answers]
-    pairs = list(zip(predictions, (question.answers for question in questions), strict=True))
-    return {
-        "EM": np.array([exact_match(prediction, gold) for prediction, gold in pairs]),
-        "F1": np.array([f1(prediction, gold) for prediction, gold in pairs]),
-    }
+def _beir(
+    make: Callable[[Sequence[str]], dict[str, Ranker]], data: Path, options: EvaluationOptions
+) -> Iterator[tuple[str, Scores]]:
+    """Measure nDCG@10 of BEIR folders: by system, scores with the folder's name."""
+    for folder in options.beir:
+        judgments = read_beir(data / folder)
+        depth = min(_BEIR_DEPTH + 1, len(judgments.texts))  # one may be the query itself
+        for name, ranker in make(judgments.texts).items():
+            ranking = ranker.rank(judgments.queries, depth).tolist()
+            others = [[r for r in rows if r != own] for rows, own in zip(ranking, judgments.own, strict=True)]
+            yield name, {f"nDCG@{_BEIR_DEPTH}, {folder}": ndcg(others, judgments.grades, _BEIR_DEPTH)}
 
 
-def calibration_factor(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> float:
-    """Find the factor of the answers' log-odds under which their scores predict their quality (F1) best."""
-    logits = np.array([answer.logit if answer else 0.0 for answer in answers])
-    return round(best_factor(logits, quality), 3)
+def _answerable(folder: Path, passages: Mapping[str, Passage]) -> list[Question]:
+    questions = [q for q in read_questions(folder) if q.answers and q.passage_id in passages]
+    if not questions:
+        raise DataError(f"{folder}: no question there has an answer, so nothing can be measured on it.")
+    return questions
 
 
-def statistic_figure(
-    statistic: Callable[[Judged], float | None], groups: Sequence[Judged], seed: int, resamples: int = 200
-) -> Figure:
-    """Summarise a statistic of questions, with a percentile bootstrap over each group's questions.
-
-    Args:
-        statistic: From 0 to 1; None where the questions do not have it, as a resample may happen not to.
-        groups: The questions.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples.
-    """
-    rng = np.random.default_rng(seed)
-    whole = statistic(Judged.joined(groups))
-    drawn = (
-        statistic(Judged.joined([group.take(rng.integers(len(group), size=len(group))) for group in groups]))
-        for _ in range(resamples)
-    )
-    values = [value for value in drawn if value is not None] or [np.nan]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Figure(*(round(100 * float(value), 2) for value in (np.nan if whole is None else whole, low, high)))
+def _drawn(questions: list[Question], limit: int | None, rng: np.random.Generator) -> list[Question]:
+    if limit is None or limit >= len(questions):
+        return questions
+    return [questions[i] for i in sorted(rng.choice(len(questions), limit, replace=False))]
 
 
-def load_base(name_or_path: str, dtype: str) -> ROMEncoder:
-    """Load a plain encoder as a retriever: mean pooling, unit length, no training.
-
-    Raises:
-        CheckpointError: It can't be loaded.
-    """
-    try:
-        model = ROMModel.from_encoder(name_or_path, {"retrieval": {"pooling": "mean"}})
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"The base encoder '{name_or_path}' can't be loaded: {error}") from error
-    model.to(device=_device(), dtype=getattr(torch, dtype))
-    return ROMEncoder.from_model(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
-
-
-def markdown_table(systems: Mapping[str, Mapping[str, Figure]]) -> str:
-    """Lay out the figures with a row per metric and a column per system."""
-    metrics = list(dict.fromkeys(metric for figures in systems.values() for metric in figures))
-    lines = [f"| | {' | '.join(systems)} |", f"|---|{'---|' * len(systems)}"]
-    for metric in metrics:
-        cells = (str(figures[metric]) if metric in figures else "–" for figures in systems.values())
-        lines.append(f"| {metric} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def prefixed(prefix: str, scores: Scores) -> Scores:
-    """Put a prefix before every metric's name."""
-    return {prefix + metric: values for metric, values in scores.items()}
-
-
-def _unanswerable(folder: Path, limit: int | None, seed: int) -> tuple[list[Question], dict[str, Passage]]:
-    """Read a set's questions that their passages do not answer, at most `limit`, and the passages."""
+def _unanswerable(folder: Path, options: EvaluationOptions) -> tuple[list[Question], dict[str, Passage]]:
+    """Read a set's questions that their passages do not answer, and the passages."""
     passages = read_passages(folder)
     questions = [q for q in read_questions(folder) if q.unanswerable and q.passage_id in passages]
-    if limit is not None and limit < len(questions):
-        drawn = np.random.default_rng((seed, 1)).choice(len(questions), limit, replace=False)
-        questions = [questions[i] for i in sorted(drawn)]
-    return questions, passages
-
-
-def _read_gold(
-    encoder: ROMEncoder, questions: Sequence[Question], passages: Mapping[str, Passage]
-) -> list[Answer | None]:
-    """Read each question's own passage, and take the best answer."""
-    return best_answer_per_question(encoder, [(q, [passages[q.passage_id].text]) for q in questions])
-
-
-def _trust(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> dict[str, float]:
-    """Say how far the scores of answers can be trusted; see `evaluate`."""
-    logits = np.array([answer.logit if answer else -np.inf for answer in answers])
-    return {
-        "calibration factor": calibration_factor(answers, quality),
-        "calibration error": round(100 * expected_error(logits, quality, ReadingOptions().calibration_factor), 2),
-        "calibration error fitted": round(100 * cross_fitted_error(logits, quality), 2),
-    }
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return _drawn(questions, options.limit, np.random.default_rng((options.seed, 1))), passages

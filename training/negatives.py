@@ -9,7 +9,7 @@ from itertools import islice
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.data.dataset import DataSet
 from training.errors import DataError
-from training.evaluation import BM25Ranker
+from training.rankers import BM25Ranker
 
 _QUESTIONS_AT_ONCE = 512
 #: How much further down the ranking than needed is looked, as the best passages are those with answers.

@@ -34,6 +34,9 @@ class Recipe:
             step; where the schedule draws one task per step, that often on average.
         heads: Heads of the model; None for one `retrieval` (mean pooling) and one `reading` head, or for those of the
             ROM checkpoint, and for those of the tasks.
+        two_towers: Train a query encoder of its own beside the passages', as DPR has it; each starts from `encoder`.
+            All tasks must train the `retrieval` head. The run's `model` is then the passage encoder, and the folder
+            `query_model` beside it the query encoder.
         schedule: Name of the schedule, see `training.schedules`.
         stages: Parts of the run for the schedules `sequential` and `annealed`, each with the `weights` of the tasks it
             trains, which multiply the tasks' own, and its `share` of the steps; None makes each task a stage, in the
@@ -70,6 +73,7 @@ class Recipe:
     steps: int = 0
     epochs: int | None = None
     heads: dict[str, Any] | None = None
+    two_towers: bool = False
     schedule: str = "joint"
     stages: list[Any] | None = None
     seed: int = 13
@@ -131,6 +135,11 @@ class Recipe:
                     f"Recipe key 'heads' lacks '{TASKS[name].head}', which task '{name}' trains; add it, or leave "
                     "'heads' out."
                 )
+            if self.two_towers and TASKS[name].head != "retrieval":
+                raise RecipeError(
+                    f"Recipe key 'two_towers' is true, but task '{name}' trains the head '{TASKS[name].head}', and "
+                    "only 'retrieval' has queries apart from passages; leave the key or the task out."
+                )
 
     def _check_stages(self) -> None:
         if self.stages is None:
@@ -155,18 +164,28 @@ def load_recipe(path: Path, **overrides: Any) -> Recipe:
     Raises:
         RecipeError: The file is no YAML mapping, or a key is unknown, missing or of the wrong type.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"Recipe {path} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Recipe {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"Recipe {path} must be a mapping of keys to values.")
+    values = read_mapping(path, "Recipe")
     if overrides.get("steps") is not None:
         values.pop("epochs", None)
     values.update({key: value for key, value in overrides.items() if value is not None})
     return checked(Recipe, values)
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; errors call it `what`.
+
+    Raises:
+        RecipeError: It can't be read, or is no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{what} {path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{what} {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{what} {path} must be a mapping of keys to values.")
+    return values
 
 
 def checked(kind: type[Options], values: dict[str, Any], prefix: str = "") -> Options:

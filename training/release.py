@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from rom_haystack.metrics import Figure
 from rom_haystack.modeling import load_checkpoint, save_release
-from training.evaluation import markdown_table
+from training.figures import markdown_table
 from training.recipe import Recipe
 
 _TEMPLATE = Path(__file__).parent / "model_card.md"
@@ -62,8 +62,9 @@ def write_report(report: dict[str, Any], path: Path) -> None:
 def read_report(path: Path) -> dict[str, Any]:
     """Read an evaluation back, figures included."""
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    report["systems"] = {
-        name: {metric: Figure(**values) for metric, values in figures.items()}
-        for name, figures in report["systems"].items()
-    }
+    for part in ("systems", "differences"):
+        report[part] = {
+            name: {metric: Figure(**values) for metric, values in figures.items()}
+            for name, figures in report.get(part, {}).items()
+        }
     return report

@@ -9,6 +9,7 @@
 | `checkpoint-<step>/` | what the run continues from |
 | `curves.png`, `curves.html` | learning curves, at the end |
 | `model/` | the trained model, at the end |
+| `query_model/` | of two towers the query encoder, `model/` being the passage encoder |
 | `failed-step-<step>/` | the batches of a step whose loss or gradient was no finite number |
 """
 

@@ -25,6 +25,7 @@ from rom_haystack.modeling.places import MODEL_TYPE
 from training.errors import RecipeError
 from training.recipe import Recipe
 from training.tasks import TASKS
+from training.towers import add_query_tower
 
 #: Kinds of models that are no plain encoders, as messages call them.
 _NEED_CONVERSION = {"dpr": "a DPR model", "reader": "a question answering model"}
@@ -77,7 +78,7 @@ def check_kind(encoder: str) -> None:
 
 
 def start_model(recipe: Recipe) -> ROMModel:
-    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout and freeze what stays.
+    """Load the recipe's encoder with fresh heads, or its ROM checkpoint; set dropout, freeze what stays, add a tower.
 
     Raises:
         RecipeError: The encoder is a model of another kind.
@@ -97,6 +98,8 @@ def start_model(recipe: Recipe) -> ROMModel:
     if recipe.freeze_embeddings:
         embeddings = getattr(model.encoder, "embeddings", model.get_input_embeddings())
         embeddings.requires_grad_(requires_grad=False)
+    if recipe.two_towers:
+        add_query_tower(model)
     return model
 
 

@@ -28,6 +28,7 @@ from training.recipe import Recipe
 from training.runs import begin, claim_folder, make_folder
 from training.starting import load_start
 from training.tasks import TASKS, Task
+from training.towers import QUERY_MODEL, take_query_tower
 
 logger = logging.getLogger(__name__)
 
@@ -202,15 +203,22 @@ def load_best(model: ROMModel, output: Path, stopping: EarlyStopping, history: S
 
 
 def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> Path:
-    """Write the model, its tokenizer and the learning curves, the model last and at once."""
-    final, partial = output / "model", output / "model.partial"
+    """Write the model (of two towers, both), its tokenizer and the learning curves, the model last and at once."""
+    query_model = take_query_tower(model)
     if trainer.is_world_process_zero():
         write_curves(output)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        replace_folder(partial, final)
+        if query_model is not None:
+            _save(query_model, tokenizer, output / QUERY_MODEL)
+        _save(model, tokenizer, output / "model")
     trainer.accelerator.wait_for_everyone()
-    return final
+    return output / "model"
+
+
+def _save(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    replace_folder(partial, folder)
 
 
 def _callbacks(

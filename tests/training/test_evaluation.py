@@ -7,28 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from rom_haystack.inference import Answer, ReadingOptions
+from rom_haystack.fusion import fuse
+from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import Figure, exact_match, f1, figure
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
 from training.data.dataset import Passage, Question
-from training.evaluation import (
-    BM25Ranker,
-    DenseRanker,
-    answer_scores,
-    best_answer_per_question,
-    calibration_factor,
-    evaluate,
-    load_base,
-    markdown_table,
-    recall_scores,
-    statistic_figure,
-    without_answer,
-)
+from training.data.formats import read_data
+from training.errors import DataError
+from training.evaluation import EvaluationOptions, Models, evaluate
+from training.figures import differences, markdown_table, statistic_figure
+from training.rankers import BM25Ranker, DenseRanker, HybridRanker, load_base
 from training.recipe import load_recipe
 from training.release import read_report, release, write_report
+from training.scoring import (
+    answer_scores,
+    answers_by_text,
+    best_answer_per_question,
+    best_of_first,
+    calibration_factor,
+    recall_scores,
+    without_answer,
+)
 from training.unanswerable import Judged, auroc
 
 TEXTS = ["The Nile flows north.", "Galileo drew the Moon in 1609.", "Papyrus grows along the banks."]
@@ -85,6 +88,46 @@ def test_calibration_factor_recovers_the_temperature():
     assert calibration_factor(answers, right) == pytest.approx(0.3, rel=0.1)
 
 
+def test_hybrid_fuses_as_the_library_does(tiny_encoder):
+    keyword, dense = BM25Ranker(TEXTS), DenseRanker(tiny_encoder, TEXTS, progress=False)
+    queries = ["Who drew the Moon?", "zebra"]
+    ranking = HybridRanker(keyword, dense, len(TEXTS)).rank(queries, 2)
+    searched = (keyword.search(queries, 3), dense.search(queries, 3))
+    for row in range(2):
+        by_words, by_meaning = (
+            list(zip(map(str, rows[row]), map(float, scores[row]), strict=True)) for rows, scores in searched
+        )
+        expected = fuse([[pair for pair in by_words if pair[1] > 0], by_meaning], "z_score")
+        assert [str(place) for place in ranking[row]] == list(expected)[:2]
+    assert ranking[1].tolist() == dense.rank(queries, 2)[1].tolist()  # no text has that word
+
+
+def test_queries_may_have_an_encoder_of_their_own(tiny_encoder, base_folder):
+    base = load_base(str(base_folder), "float32")
+    ranker = DenseRanker(tiny_encoder, TEXTS, progress=False, query_encoder=base)
+    expected = base.encode_queries(["papyrus"]) @ tiny_encoder.encode_passages(TEXTS).T
+    rows, scores = ranker.search(["papyrus"], 3)
+    np.testing.assert_allclose(scores[0], -np.sort(-expected[0]), atol=1e-5)
+    assert rows[0].tolist() == np.argsort(-expected[0]).tolist()
+
+
+def test_fewer_passages_are_the_first_ones(tiny_encoder):
+    question = Question("a", "Who drew the Moon?", ("Galileo",), "1")
+    found = answers_by_text(tiny_encoder, [(question, TEXTS)])
+    assert best_of_first(found, 1) == best_answer_per_question(tiny_encoder, [(question, TEXTS[:1])])
+    assert best_of_first(found) == best_answer_per_question(tiny_encoder, [(question, TEXTS)])
+    assert best_of_first(found, 0) == [None]
+
+
+def test_differences_are_of_pairs():
+    rng = np.random.default_rng(2)
+    worse = rng.random(400)
+    found = differences({"a": worse + 0.02, "b": worse, "c": worse}, {"a": worse, "b": worse[:3]}, seed=1)
+    assert set(found) == {"a"}  # of the others there are no pairs
+    assert found["a"] == Figure(2, 2, 2)  # though each alone is far less sure
+    assert figure(worse, seed=1).high - figure(worse, seed=1).low > 4
+
+
 def test_the_best_passage_that_does_not_answer():
     texts = ["The Nile flows north.", "The nile, again", "Papyrus grows.", "Cheese"]
     passages = [Passage(str(i), "", text) for i, text in enumerate(texts)]
@@ -116,17 +159,20 @@ def test_untuned_base_embeds_like_the_encoder_it_is(base_folder, tiny_encoder):
 
 
 def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_recipe, tmp_path):
-    report = evaluate(
-        tiny_checkpoint,
-        data_root,
+    options = EvaluationOptions(
         base=str(base_folder),
-        questions_in="mini",
-        passages_in=["mini"],
+        questions="mini",
+        passages=["mini"],
+        further=["mini"],
         limit=8,
         end_to_end_limit=4,
         passage_count=2,
+        further_counts=[1],
     )
-    assert list(report["systems"]) == ["rom", "untuned base", "bm25"]
+    report = evaluate(tiny_checkpoint, data_root, options).report()
+    assert list(report["systems"]) == ["rom", "hybrid", "untuned base", "bm25"]
+    assert list(report["differences"]) == ["rom - hybrid", "rom - untuned base", "rom - bm25"]
+    assert {"recall@1", "end-to-end F1@1", "recall@5, mini"} <= set(report["differences"]["rom - bm25"])
     assert report["settings"]["question count"] == 8
     assert report["systems"]["bm25"]["recall@5"].mean >= 75  # the words of the questions stand in the passages
     assert {"recall@1", "MRR", "end-to-end EM", "reading F1"} <= set(report["systems"]["rom"])
@@ -151,6 +197,41 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
     for name, value in original.state_dict().items():
         np.testing.assert_allclose(released.state_dict()[name], value, atol=1e-3)
+
+
+def test_separate_models_share_the_work_out(tiny_checkpoint, tiny_encoder, data_root, tmp_path):
+    folders = {}
+    for number, name in enumerate(["passages", "queries"], start=1):
+        model, tokenizer = load_checkpoint(tiny_checkpoint)
+        torch.manual_seed(number)
+        for parameter in model.encoder.encoder.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        folders[name] = tmp_path / name
+    options = EvaluationOptions(questions="mini", passages=["mini"], end_to_end_limit=1)
+    found = evaluate(Models(tiny_checkpoint, **folders), data_root, options)
+    one = evaluate(tiny_checkpoint, data_root, options)
+    data = read_data(data_root / "mini")
+    questions = [question for question in data.questions if question.answers]
+    passages = list(data.passages.values())
+    embed = {name: ROMEncoder.from_model(*load_checkpoint(folder)) for name, folder in folders.items()}
+    texts = [passage.text for passage in passages]
+    ranker = DenseRanker(embed["passages"], texts, progress=False, query_encoder=embed["queries"])
+    expected = recall_scores(questions, passages, ranker.rank([question.text for question in questions], len(texts)))
+    assert found.scores["rom"]["MRR"].tolist() == expected["MRR"].tolist()
+    assert found.scores["rom"]["MRR"].tolist() != one.scores["rom"]["MRR"].tolist()
+    assert found.scores["rom"]["reading F1"].tolist() == one.scores["rom"]["reading F1"].tolist()
+    assert found.settings["parameters"] == 3 * one.settings["parameters"]
+
+
+def test_a_set_without_answers_can_not_be_measured(tiny_checkpoint, data_root):
+    options = EvaluationOptions(questions="mini", passages=["mini"], further=["empty"], end_to_end_limit=1)
+    (data_root / "empty").mkdir()
+    for name, text in (("passages", (data_root / "mini" / "passages.jsonl").read_text()), ("questions", "")):
+        (data_root / "empty" / f"{name}.jsonl").write_text(text)
+    with pytest.raises(DataError, match="empty: no question there has an answer"):
+        evaluate(tiny_checkpoint, data_root, options)
 
 
 def test_evaluate_command_names_a_missing_model(data_root):

@@ -47,7 +47,7 @@ def read_passages(folder: Path, left_out: Counter[str] | None = None) -> dict[st
         DataError: The file is missing, or a line lacks a field.
     """
     passages = {}
-    for where, row in _rows(folder, "passages"):
+    for where, row in folder_rows(folder, "passages"):
         passage = Passage(text_field(row, "id", where), str(row.get("title") or ""), text_field(row, "text", where))
         passages[passage.id] = passage
         if left_out is not None:
@@ -62,7 +62,7 @@ def read_questions(folder: Path, left_out: Counter[str] | None = None) -> list[Q
         DataError: The file is missing, a line lacks a field, or an answer is not text.
     """
     questions = []
-    for where, row in _rows(folder, "questions"):
+    for where, row in folder_rows(folder, "questions"):
         starts: dict[str, int | None] = {}
         for answer in list_field({"answers": [], **row}, "answers", where):
             text = text_field(answer, "text", where)
@@ -122,7 +122,12 @@ def _file(folder: Path, stem: str) -> Path | None:
     return next((p for p in (folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl") if p.is_file()), None)
 
 
-def _rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def folder_rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read the rows of a folder's file, gzip'd or plain, each after its place for messages.
+
+    Raises:
+        DataError: The file is missing, or a line is no JSON object.
+    """
     path = _file(folder, stem)
     if path is None:
         raise DataError(f"{folder}: no {stem}.jsonl.gz or {stem}.jsonl there. Is the --data folder right?")

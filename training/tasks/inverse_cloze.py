@@ -16,6 +16,7 @@ from training.errors import require
 from training.tasks.base import Features, PassageTask
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
 from training.tasks.texts import sentences, without
+from training.towers import query_tower
 
 if TYPE_CHECKING:
     from rom_haystack.modeling import ROMModel
@@ -71,7 +72,8 @@ class InverseClozeTask(PassageTask):
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
         """Return the contrast within the batch."""
-        queries, passages = (embed(model, features[kind], self.options.chunk_size) for kind in ("queries", "passages"))
+        queries = embed(query_tower(model), features["queries"], self.options.chunk_size)
+        passages = embed(model, features["passages"], self.options.chunk_size)
         scores = queries @ passages.T / self.options.temperature
         gold = torch.arange(len(scores), device=scores.device)
         loss = contrast(scores, torch.zeros_like(scores, dtype=torch.bool), gold)

@@ -16,6 +16,7 @@ from training.errors import DataError, require
 from training.tasks.base import Features, QuestionTask, by_title
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
 from training.tasks.texts import WordIndex, occurrences
+from training.towers import query_tower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,8 @@ class RetrievalTask(QuestionTask):
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
         """Return the contrast (with a bank, the mean of both) plus the weighted anchor."""
-        queries, passages = (embed(model, features[kind], self.options.chunk_size) for kind in ("queries", "passages"))
+        queries = embed(query_tower(model), features["queries"], self.options.chunk_size)
+        passages = embed(model, features["passages"], self.options.chunk_size)
         queries = queries[features["asking"]]
         rows, gold, ignored = features["rows"], features["gold"], features["ignored"]
         scores = queries @ passages.T / self.options.temperature
