@@ -65,11 +65,13 @@ class DenseRanker:
 
     def rank(self, queries: Sequence[str], count: int) -> NDArray[np.int64]:
         """Rank by inner product of the embeddings."""
+        return best_rows(self.scores(queries), count)
+
+    def scores(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """Return `[len(queries), passages]`, the inner products."""
         length = min(64, self.encoder.max_length)
-        scores = self.encoder.encode_queries(queries, max_length=length) @ self.embeddings.T
-        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        return np.take_along_axis(best, order, axis=1).astype(np.int64)
+        products: NDArray[np.float32] = self.encoder.encode_queries(queries, max_length=length) @ self.embeddings.T
+        return products
 
 
 class BM25Ranker:
@@ -183,6 +185,13 @@ def evaluate(
         },
         "systems": figures,
     }
+
+
+def best_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return `[queries, count]` row numbers of the best passages out of scores (`[queries, passages]`), best first."""
+    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1).astype(np.int64)
 
 
 def recall_scores(questions: Sequence[Question], passages: Sequence[Passage], ranking: NDArray[np.int64]) -> Scores:
