@@ -25,8 +25,9 @@ from training.curves import write_curves
 from training.data.dataset import DataSet
 from training.data.formats import Format, read_data, write_data
 from training.errors import DataError, RecipeError, RunError
+from training.evaluation import best_device, markdown_table
 from training.evaluation import evaluate as run_evaluation
-from training.evaluation import markdown_table
+from training.merging import merge as merge_with_base
 from training.negatives import Source, with_keyword_negatives, with_mined_negatives
 from training.recipe import load_recipe
 from training.release import release as write_release
@@ -191,12 +192,26 @@ def mine(
         if output.exists():
             raise DataError(f"{output} exists already; choose another output, or delete it.")
         data = read_data(source)
-        encoder = EncoderSpec.create(model, backend=backend).load()
+        device = best_device() if backend in ("auto", "torch") else "cpu"  # the other engines run on CPUs only
+        encoder = EncoderSpec.create(model, backend=backend, device=device).load()
         data = with_mined_negatives(data, encoder, count, source=by, most=most)
         left_out = data.left_out + write_data(data, output, "dpr", source.name.partition(".")[0])
     found = sum(len(question.hard_negative_ids) for question in data.questions)
     _say_written(data, source, output, left_out)
     console.print(f"Hard negatives: {found}", markup=False, highlight=False)
+
+
+@app.command()
+def merge(
+    model: Annotated[Path, typer.Argument(help="Trained model: the folder RUN/model, or another ROM checkpoint.")],
+    base: Annotated[str, typer.Argument(help="Folder or hub id of the encoder that it was trained from.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the base in the merged weights.")] = 0.5,
+) -> None:
+    """Interpolate between a trained model's encoder and the encoder that it was trained from; heads stay."""
+    with _mistakes_explained():
+        merge_with_base(model, base, share, output)
+    console.print(f"Merged model written to {output}", markup=False, soft_wrap=True)
 
 
 @app.command()

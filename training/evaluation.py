@@ -127,7 +127,7 @@ def evaluate(
         error of their scores as they are, `calibration error fitted` with such factors (in percent, of F1), and
         `no-answer threshold` the lowest log-odds that SQuAD 2.0's best F1 answers with (None without the figure).
     """
-    encoder = ROMEncoder.from_model(*load_checkpoint(model, dtype=getattr(torch, dtype), device=_device()))
+    encoder = ROMEncoder.from_model(*load_checkpoint(model, dtype=getattr(torch, dtype), device=best_device()))
     untuned = load_base(base, dtype) if base is not None else None
     rng = np.random.default_rng(seed)
     gold = read_passages(data / questions_in)
@@ -286,7 +286,7 @@ def load_base(name_or_path: str, dtype: str) -> ROMEncoder:
         model = ROMModel.from_encoder(name_or_path, {"retrieval": {"pooling": "mean"}})
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The base encoder '{name_or_path}' can't be loaded: {error}") from error
-    model.to(device=_device(), dtype=getattr(torch, dtype))
+    model.to(device=best_device(), dtype=getattr(torch, dtype))
     return ROMEncoder.from_model(model.eval(), AutoTokenizer.from_pretrained(name_or_path))
 
 
@@ -332,5 +332,6 @@ def _trust(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> di
     }
 
 
-def _device() -> str:
+def best_device() -> str:
+    """Return the torch device to work on: a GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"

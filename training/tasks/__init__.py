@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from training.tasks.anchor import AnchorTask
 from training.tasks.base import Task
 from training.tasks.inverse_cloze import InverseClozeTask
 from training.tasks.masked_lm import MaskedLMTask
@@ -15,10 +16,12 @@ TASKS: dict[str, type[Task[Any]]] = {
     "masked_lm": MaskedLMTask,
     "inverse_cloze": InverseClozeTask,
     "recurring_spans": RecurringSpansTask,
+    "anchor": AnchorTask,
 }
 
 __all__ = [
     "TASKS",
+    "AnchorTask",
     "InverseClozeTask",
     "MaskedLMTask",
     "ReadingTask",
