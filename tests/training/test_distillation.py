@@ -15,7 +15,7 @@ from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint
 from training.data.dataset import DataSet, Passage, Question
 from training.data.formats import read_data
-from training.errors import OptionError, RecipeError
+from training.errors import RecipeError
 from training.tasks import ReaderDistillationTask, SpanDistillationTask
 from training.tasks.pairs import encode_pairs, passage_positions, window_inputs, windows_of
 from training.tasks.reader_distillation import answer_log_odds
@@ -199,7 +199,7 @@ class TestSpanDistillation:
             found = teacher(**features["teacher_inputs"], head="reading")["start_logits"]
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
         assert task.loss(tiny_model, features)[0].isfinite()
-        with pytest.raises(OptionError, match="'relevance_weight' is 0\\.5; it must be 0 for this teacher"):
+        with pytest.raises(RecipeError, match=r"'tasks\.span_distillation\.relevance_weight' is 0\.5, but teacher"):
             make(qa_model, relevance_weight=0.5)
 
     def test_a_passage_of_blanks(self, make, tiny_tokenizer, tiny_model, tmp_path, byte_teacher):

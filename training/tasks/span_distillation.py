@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rom_haystack.inference.facts import facts_of
-from training.errors import require
+from training.errors import RecipeError, require
 from training.tasks.base import Features
 from training.tasks.pairs import PairOptions, encode_pairs, passage_positions, window_inputs, windows_of
 from training.tasks.reading import PairTask
@@ -76,8 +76,12 @@ class SpanDistillationTask(PairTask):
         )
         facts = facts_of(self._teacher, self._teacher_tokenizer)
         self._teacher_length, self._teacher_has_null = facts.max_length, facts.has_null
-        if not facts.has_relevance:
-            require(self.options, "relevance_weight", self.options.relevance_weight == 0, "0 for this teacher")
+        if self.options.relevance_weight and not facts.has_relevance:
+            found = self.options.relevance_weight
+            raise RecipeError(
+                f"Recipe key 'tasks.span_distillation.relevance_weight' is {found}, but teacher "
+                f"'{self.options.teacher}' does not tell how relevant passages are; set it to 0, or choose another."
+            )
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:  # noqa: ARG003 (whatever it is)
