@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from training.errors import RecipeError
+from training.towers import query_tower
 
 if TYPE_CHECKING:
     from rom_haystack.modeling import ROMModel
@@ -30,11 +31,13 @@ def layer_factors(model: ROMModel, decay: float) -> dict[nn.Parameter, float]:
     Raises:
         RecipeError: The encoder shares its layers' weights, or keeps them in another way.
     """
+    tower = query_tower(model)
+    of_tower = {} if tower is model else layer_factors(tower, decay)
     layers = _layers(model)
     depth = {parameter: len(layers) + 1 for parameter in _embeddings(model).parameters()}
     for below, layer in enumerate(layers):
         depth.update(dict.fromkeys(layer.parameters(), len(layers) - below))
-    return {parameter: decay ** depth.get(parameter, 0) for parameter in model.parameters()}
+    return {parameter: decay ** depth.get(parameter, 0) for parameter in model.parameters()} | of_tower
 
 
 def split_rates(optimizer: torch.optim.Optimizer, factors: Mapping[nn.Parameter, float]) -> None:

@@ -65,14 +65,13 @@ class DenseRanker:
         """Rank by inner product of the embeddings, and return them, too."""
         scores = self.scores(queries)
         rows = best_rows(scores, count)
-        return rows, np.take_along_axis(scores, rows, axis=1).astype(np.float32)
+        return rows, np.take_along_axis(scores, rows, axis=1)
 
     def scores(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Return `[len(queries), passages]`, the inner products."""
         length = min(64, self.query_encoder.max_length)
-        products: NDArray[np.float32] = (
-            self.query_encoder.encode_queries(queries, max_length=length) @ self.embeddings.T
-        )
+        embedded = self.query_encoder.encode_queries(queries, max_length=length)
+        products: NDArray[np.float32] = embedded @ self.embeddings.T
         return products
 
 
