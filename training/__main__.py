@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +23,16 @@ from training.calibration import CHECKS, PASSAGES, QUESTIONS, checks_table, scor
 from training.calibration import calibrate as run_calibration
 from training.compare import compare as run_comparison
 from training.curves import write_curves
+from training.data.dataset import DataSet
 from training.data.formats import Format, read_data, write_data
 from training.errors import DataError, RecipeError, RunError
 from training.evaluation import EvaluationOptions
 from training.evaluation import evaluate as run_evaluation
 from training.figures import markdown_table
 from training.grid import load_grid
-from training.negatives import with_keyword_negatives
+from training.merging import merge as merge_with_base
+from training.negatives import Source, with_keyword_negatives, with_mined_negatives
+from training.rankers import best_device
 from training.recipe import load_recipe
 from training.release import release as write_release
 from training.release import write_report
@@ -204,10 +208,46 @@ def convert_data(
         if to == "dpr":
             data = with_keyword_negatives(data, hard_negatives)
         left_out = data.left_out + write_data(data, output, to, source.name.partition(".")[0])
-    counted = f"{len(data.questions)} questions, {len(data.passages)} passages"
-    console.print(f"{counted}: {source} to {output}", markup=False, soft_wrap=True)
-    for description, count in left_out.items():
-        console.print(f"Left out: {count} x {description}", markup=False, highlight=False, soft_wrap=True)
+    _say_written(data, source, output, left_out)
+
+
+@app.command()
+def mine(
+    source: Annotated[Path, typer.Argument(help="SQuAD or DPR file (.json, .json.gz), or folder of JSON lines.")],
+    output: Annotated[Path, typer.Argument(help="DPR file to write.")],
+    model: Annotated[str, typer.Option(help="Checkpoint folder or bundled name, or the untuned base.")],
+    by: Annotated[Source, typer.Option(help="Who ranks candidates; both in turn.")] = "both",
+    count: Annotated[int, typer.Option(min=1, help="Hard negatives per question.")] = 8,
+    most: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the gold passage's score that a hard negative's stays below.")
+    ] = 0.95,
+    backend: Annotated[Backend, typer.Option(help="Inference engine.")] = "auto",
+) -> None:
+    """Find hard negatives in a data set by a model and BM25, without those that seem to answer the question."""
+    with _mistakes_explained():
+        if output.exists():
+            raise DataError(f"{output} exists already; choose another output, or delete it.")
+        data = read_data(source)
+        device = best_device() if backend in ("auto", "torch") else "cpu"  # the other engines run on CPUs only
+        encoder = EncoderSpec.create(model, backend=backend, device=device).load()
+        data = with_mined_negatives(data, encoder, count, source=by, most=most)
+        left_out = data.left_out + write_data(data, output, "dpr", source.name.partition(".")[0])
+    found = sum(len(question.hard_negative_ids) for question in data.questions)
+    _say_written(data, source, output, left_out)
+    console.print(f"Hard negatives: {found}", markup=False, highlight=False)
+
+
+@app.command()
+def merge(
+    model: Annotated[Path, typer.Argument(help="Trained model: the folder RUN/model, or another ROM checkpoint.")],
+    base: Annotated[str, typer.Argument(help="Folder or hub id of the encoder that it was trained from.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the base in the merged weights.")] = 0.5,
+) -> None:
+    """Interpolate between a trained model's encoder and the encoder that it was trained from; heads stay."""
+    with _mistakes_explained():
+        merge_with_base(model, base, share, output)
+    console.print(f"Merged model written to {output}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -221,6 +261,13 @@ def release(
     with _mistakes_explained():
         write_release(model, output, load_recipe(recipe), recipe, evaluation)
     console.print(f"Release written to {output}", markup=False)
+
+
+def _say_written(data: DataSet, source: Path, output: Path, left_out: Counter[str]) -> None:
+    counted = f"{len(data.questions)} questions, {len(data.passages)} passages"
+    console.print(f"{counted}: {source} to {output}", markup=False, soft_wrap=True)
+    for description, count in left_out.items():
+        console.print(f"Left out: {count} x {description}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

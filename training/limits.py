@@ -37,16 +37,17 @@ def check_limits(recipe: Recipe) -> None:
         value = getattr(recipe, key)
         if value is not None and value < least:
             raise RecipeError(f"Recipe key '{key}' is {value}; it must be at least {least}.")
-    if not 0 < recipe.learning_rate < math.inf:
-        raise RecipeError(f"Recipe key 'learning_rate' is {recipe.learning_rate}; it must be above 0 and finite.")
+    for key, fits, limit in (
+        ("learning_rate", 0 < recipe.learning_rate < math.inf, "above 0 and finite"),
+        ("layer_decay", 0 < recipe.layer_decay <= 1, "above 0 and at most 1"),
+        ("max_grad_norm", 0 <= recipe.max_grad_norm < math.inf, "at least 0 and finite. 0 clips nothing"),
+    ):
+        if not fits:
+            raise RecipeError(f"Recipe key '{key}' is {getattr(recipe, key)}; it must be {limit}.")
     for key, most in (("seed", 4_294_967_295), ("warmup_ratio", 1), ("dropout", 0.99), ("weight_decay", 1e6)):
         value = getattr(recipe, key)
         if not 0 <= value <= most:
             raise RecipeError(f"Recipe key '{key}' is {value}; it must be from 0 to {most}.")
-    if not 0 <= recipe.max_grad_norm < math.inf:
-        raise RecipeError(
-            f"Recipe key 'max_grad_norm' is {recipe.max_grad_norm}; it must be at least 0 and finite. 0 clips nothing."
-        )
     if recipe.metric not in METRICS:
         raise RecipeError(f"Recipe key 'metric' is '{recipe.metric}'; choose from {', '.join(METRICS)}.")
     if recipe.patience is not None and recipe.development is None:

@@ -21,6 +21,7 @@ from training.distributed import average_gradients
 from training.errors import RunError
 from training.failures import failed_step, finite_gradients, not_finite
 from training.files import delete_folder
+from training.layers import layer_factors, split_rates
 from training.tasks import Task
 
 
@@ -34,6 +35,7 @@ class ROMTrainer(Trainer):
         tasks: The tasks by name.
         development: What measures the model while it is trained; None measures nothing.
         stopping: What chooses the best model; its checkpoint is kept. None keeps the latest ones only.
+        layer_decay: As in the recipe.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class ROMTrainer(Trainer):
         tasks: Mapping[str, Task[Any]],
         development: Development | None = None,
         stopping: EarlyStopping | None = None,
+        layer_decay: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.layer_decay = layer_decay
         self.tasks = tasks
         self.development = development
         self.stopping = stopping
@@ -75,6 +79,13 @@ class ROMTrainer(Trainer):
             raise self._failed(not_finite(losses))
         self._metrics.add("loss", total.item())
         return (total, {}) if return_outputs else total
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Give lower layers lower learning rates, if wanted."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        if self.layer_decay < 1:
+            split_rates(optimizer, layer_factors(self.model, self.layer_decay))
+        return optimizer
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Train a batch; with the last one of a step, share and check the gradients."""

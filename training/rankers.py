@@ -63,12 +63,16 @@ class DenseRanker:
 
     def search(self, queries: Sequence[str], count: int) -> tuple[Rows, NDArray[np.float32]]:
         """Rank by inner product of the embeddings, and return them, too."""
+        scores = self.scores(queries)
+        rows = best_rows(scores, count)
+        return rows, np.take_along_axis(scores, rows, axis=1)
+
+    def scores(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """Return `[len(queries), passages]`, the inner products."""
         length = min(64, self.query_encoder.max_length)
-        scores = self.query_encoder.encode_queries(queries, max_length=length) @ self.embeddings.T
-        best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        rows = np.take_along_axis(best, order, axis=1).astype(np.int64)
-        return rows, np.take_along_axis(scores, rows, axis=1).astype(np.float32)
+        embedded = self.query_encoder.encode_queries(queries, max_length=length)
+        products: NDArray[np.float32] = embedded @ self.embeddings.T
+        return products
 
 
 class BM25Ranker:
@@ -120,6 +124,13 @@ class HybridRanker:
             fused = fuse([by_words, _found(dense, row)], "z_score")
             ranking[row] = [int(name) for name in fused][:count]
         return ranking
+
+
+def best_rows(scores: NDArray[np.float32], count: int) -> Rows:
+    """Return `[queries, count]` row numbers of the best passages out of scores (`[queries, passages]`), best first."""
+    best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1).astype(np.int64)
 
 
 def load_base(name_or_path: str, dtype: str) -> ROMEncoder:

@@ -43,6 +43,8 @@ class Recipe:
             order of `tasks`, all equally long. The other schedules leave it alone.
         seed: Seed of weights, data order and sampling.
         learning_rate: Peak learning rate, reached after warm-up, then falling linearly to 0.
+        layer_decay: What the learning rate of each layer of the encoder is of the next higher one's, see
+            `training.layers`; 1 trains all alike.
         warmup_ratio: Share of the steps in which the learning rate rises.
         warmup_steps: Number of these steps instead; None for `warmup_ratio`.
         weight_decay: AdamW's weight decay.
@@ -78,6 +80,7 @@ class Recipe:
     stages: list[Any] | None = None
     seed: int = 13
     learning_rate: float = 1e-4
+    layer_decay: float = 1.0
     warmup_ratio: float = 0.06
     warmup_steps: int | None = None
     weight_decay: float = 0.01

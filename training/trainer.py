@@ -21,6 +21,7 @@ from training.data.formats import read_together
 from training.development import PREFIX, Development
 from training.errors import DataError, RecipeError
 from training.files import replace_folder
+from training.layers import layer_factors
 from training.limits import METRICS
 from training.loop import ROMTrainer
 from training.progress import Progress
@@ -70,6 +71,8 @@ def train_model(
     stop_after: int | None = None,
 ) -> Path | None:
     """Train a model that has been loaded; see `train`. The recipe's own encoder is not used."""
+    if recipe.layer_decay < 1:
+        layer_factors(model, recipe.layer_decay)  # an encoder that it can't be done for ends the run here
     tasks = build_tasks(recipe, data, tokenizer)
     development = build_development(recipe, data, model)
     recipe = in_steps(recipe, tasks)
@@ -91,6 +94,7 @@ def train_model(
         tasks=tasks,
         development=development,
         stopping=stopping,
+        layer_decay=recipe.layer_decay,
         callbacks=_callbacks(recipe, output, stopping, stop_after),
     )
     trainer.remove_callback(PrinterCallback)  # `Progress` says the same, readably

@@ -23,6 +23,9 @@ ALL = {
     "masked_lm": {"batch_size": 2, "max_length": 32, "data": "texts"},
     "inverse_cloze": {**VECTORS, "data": "texts/notes.txt"},
     "recurring_spans": {**PAIRS, "data": "texts"},
+    "anchor": {"batch_size": 4, "data": "texts"},
+    "reader_distillation": PAIRS,
+    "span_distillation": PAIRS,
 }
 
 
@@ -54,7 +57,8 @@ def test_a_family_trains_saves_loads_reads_and_embeds(encoder_folder, make_recip
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_trains_every_task(tiny_checkpoint, make_recipe, data_root, tmp_path, schedule):
     assert ALL.keys() == TASKS.keys()
-    recipe = make_recipe(tiny_checkpoint, tasks=ALL, schedule=schedule, steps=10, seed=4)
+    tasks = {**ALL, "span_distillation": {**PAIRS, "teacher": str(tiny_checkpoint)}}
+    recipe = make_recipe(tiny_checkpoint, tasks=tasks, schedule=schedule, steps=24, seed=4)
     model, _ = load_checkpoint(train(recipe, data_root, tmp_path / "run"))
     assert model.config.heads.keys() == {"retrieval", "reading", "masked_lm"}
     assert {metric.partition("/")[0] for metric in logged(tmp_path / "run") if "/" in metric} == TASKS.keys()

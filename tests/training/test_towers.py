@@ -9,6 +9,7 @@ from rom_haystack.inference import ROMEncoder
 from rom_haystack.modeling import load_checkpoint
 from training.development import Development
 from training.errors import RecipeError
+from training.layers import layer_factors
 from training.scoring import recall_scores
 from training.starting import load_start
 from training.tasks import RetrievalTask
@@ -81,6 +82,16 @@ def test_development_embeds_queries_by_their_tower(tiny_checkpoint, data_root):
     assert found[:, 0].tolist() == scores.argmax(axis=1).tolist()
     expected = recall_scores(development.questions, development.passages, found)["recall@1"].mean()
     assert development.measure(model, tokenizer)["development/recall@1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_layers_of_both_towers_learn_alike(recipe):
+    model, _ = load_start(recipe)
+    factors = layer_factors(model, 0.5)
+    tower = query_tower(model)
+    assert set(factors) == set(model.parameters())
+    for name, parameter in tower.named_parameters():
+        assert factors[parameter] == factors[model.get_parameter(name)]
+    assert factors[tower.encoder.embeddings.word_embeddings.weight] == 0.5**3
 
 
 def test_reading_has_no_towers(make_recipe, bert_folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from training.tasks.base import Features, TaskOptions
 from training.tasks.texts import occurrences
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
     from rom_haystack.modeling import ROMModel
     from training.data.dataset import Passage
@@ -30,23 +30,18 @@ _TRIES = 4
 
 
 @dataclass(frozen=True)
-class PairOptions(TaskOptions):
-    """Options of tasks that read pairs.
+class WindowOptions(TaskOptions):
+    """Options of tasks that read pairs in windows.
 
     Args:
-        max_length: Tokens per pair; longer passages are cut into windows and one window is used.
+        max_length: Tokens per pair; longer passages are cut into windows.
         stride: Tokens that neighbouring windows share.
         max_query_length: Tokens of the query that are kept.
-        negative_rate: Share of pairs whose passage is replaced by one without the answer, of the same article; a hard
-            negative of the question where the data names some.
-        relevance_weight: Weight of the passage-relevance loss beside the span loss.
     """
 
     max_length: int = 320
     stride: int = 64
     max_query_length: int = 48
-    negative_rate: float = 0.2
-    relevance_weight: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +51,23 @@ class PairOptions(TaskOptions):
             f"({self.max_query_length}) leave to a passage"
         )
         require(self, "stride", 0 <= self.stride < room, limit)
+
+
+@dataclass(frozen=True)
+class PairOptions(WindowOptions):
+    """Options of tasks that learn to read pairs, one window of each.
+
+    Args:
+        negative_rate: Share of pairs whose passage is replaced by one without the answer, of the same article; a hard
+            negative of the question where the data names some.
+        relevance_weight: Weight of the passage-relevance loss beside the span loss.
+    """
+
+    negative_rate: float = 0.2
+    relevance_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, "negative_rate", 0 <= self.negative_rate <= 1, "from 0 to 1")
         require(self, "relevance_weight", self.relevance_weight >= 0, "at least 0")
 
@@ -83,7 +95,26 @@ def pair_features(
         `inputs` of the model; `targets` (`[2, pairs, length]`, where answers start and end), `allowed`
         (`[pairs, length]`, the passage's tokens and the null position) and `relevant` (`[pairs]`, 1 with an answer).
     """
-    encoded = tokenizer(
+    encoded = encode_pairs(tokenizer, options, queries, texts)
+    windows, spans = [], []
+    for text, found, wanted in zip(texts, windows_of(encoded), answers, strict=True):
+        window, spans_inside = _window_with(encoded, found, occurrences(wanted, text), rng)
+        windows.append(window)
+        spans.append(spans_inside)
+    inputs, allowed = window_inputs(tokenizer, encoded, windows)
+    targets = torch.zeros(2, *allowed.shape, dtype=torch.bool)
+    for row, row_spans in enumerate(spans):
+        for start, end in row_spans or [(0, 0)]:
+            targets[0, row, start] = targets[1, row, end] = True
+    relevant = torch.tensor([float(bool(row_spans)) for row_spans in spans])
+    return {"inputs": inputs, "targets": targets, "allowed": allowed, "relevant": relevant}
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, options: WindowOptions, queries: Sequence[str], texts: Sequence[str]
+) -> BatchEncoding:
+    """Tokenise pairs of a query and a passage's text; of a long passage there are several windows."""
+    return tokenizer(
         [clip_to_tokens(tokenizer, query, options.max_query_length) for query in queries],
         list(texts),
         truncation="only_second",
@@ -92,29 +123,37 @@ def pair_features(
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
     )
+
+
+def windows_of(encoded: BatchEncoding) -> list[list[int]]:
+    """Return for each pair the numbers of its windows."""
     windows: dict[int, list[int]] = defaultdict(list)
-    for window, sample in enumerate(encoded["overflow_to_sample_mapping"]):
-        windows[sample].append(window)
-    chosen, spans = [], []
-    for sample, text in enumerate(texts):
-        characters = occurrences(answers[sample], text)
-        found = [(w, _token_spans(encoded, w, characters)) for w in windows[sample]]
-        window, spans_inside = next(((w, s) for w, s in found if s), found[int(rng.integers(len(found)))])
-        chosen.append(window)
-        spans.append(spans_inside)
+    for window, pair in enumerate(encoded["overflow_to_sample_mapping"]):
+        windows[pair].append(window)
+    return [windows[pair] for pair in range(len(windows))]
+
+
+def window_inputs(
+    tokenizer: PreTrainedTokenizerBase, encoded: BatchEncoding, windows: Sequence[int]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Turn windows into inputs of the model.
+
+    Returns:
+        The inputs, and what may start and end answers (`[windows, length]`): the passage's tokens and the null
+        position, which is the first.
+    """
     model_inputs = [name for name in tokenizer.model_input_names if name in encoded]
-    batch = tokenizer.pad({name: [encoded[name][w] for w in chosen] for name in model_inputs}, return_tensors="pt")
-    targets = torch.zeros(2, *batch["input_ids"].shape, dtype=torch.bool)
-    for row, row_spans in enumerate(spans):
-        for start, end in row_spans or [(0, 0)]:
-            targets[0, row, start] = targets[1, row, end] = True
+    batch = tokenizer.pad({name: [encoded[name][w] for w in windows] for name in model_inputs}, return_tensors="pt")
     allowed = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
-    for row, window in enumerate(chosen):
-        sequence_ids = encoded.sequence_ids(window)
-        allowed[row, : len(sequence_ids)] = torch.tensor([s == 1 for s in sequence_ids])
-    allowed[:, 0] = True  # the null position
-    relevant = torch.tensor([float(bool(row_spans)) for row_spans in spans])
-    return {"inputs": dict(batch), "targets": targets, "allowed": allowed, "relevant": relevant}
+    for row, window in enumerate(windows):
+        allowed[row, passage_positions(encoded, window)] = True
+    allowed[:, 0] = True
+    return dict(batch), allowed
+
+
+def passage_positions(encoded: BatchEncoding, window: int) -> list[int]:
+    """Return where a window's passage tokens stand in it."""
+    return [position for position, sequence in enumerate(encoded.sequence_ids(window)) if sequence == 1]
 
 
 def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> tuple[Tensor, dict[str, float]]:
@@ -153,10 +192,18 @@ def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) ->
     return clip(text, encoded["offset_mapping"], limit)
 
 
-def _token_spans(encoded: Any, window: int, characters: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _window_with(
+    encoded: BatchEncoding, windows: Sequence[int], characters: list[tuple[int, int]], rng: np.random.Generator
+) -> tuple[int, list[tuple[int, int]]]:
+    """Choose the first window that holds an answer, else any, and return it with the answers' tokens."""
+    found = [(window, _token_spans(encoded, window, characters)) for window in windows]
+    drawn = found[int(rng.integers(len(found)))]
+    return next(((window, spans) for window, spans in found if spans), drawn)
+
+
+def _token_spans(encoded: BatchEncoding, window: int, characters: list[tuple[int, int]]) -> list[tuple[int, int]]:
     offsets = encoded["offset_mapping"][window]
-    sequence_ids = encoded.sequence_ids(window)
-    inside = [i for i, s in enumerate(sequence_ids) if s == 1]
+    inside = passage_positions(encoded, window)
     spans = []
     for start, end in characters:
         first = next((i for i in inside if offsets[i][0] <= start < offsets[i][1]), None)

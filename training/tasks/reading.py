@@ -22,7 +22,26 @@ class ReadingTaskOptions(PairOptions):
     """Options of `ReadingTask`: those of pairs."""
 
 
-class ReadingTask(QuestionTask):
+class PairTask(QuestionTask):
+    """A task that trains the `reading` head by questions with their passages, or with others in their place."""
+
+    options: PairOptions
+    head = "reading"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._article = by_title(self.passages.values())
+
+    def _passage_text(self, question: Question, rng: np.random.Generator) -> str:
+        gold = self.passages[question.passage_id]
+        negative = None
+        if rng.random() < self.options.negative_rate:
+            others = question.hard_negative_ids or self._article[gold.title]
+            negative = text_without(question.answers, others, self.passages, rng)
+        return gold.text if negative is None else negative
+
+
+class ReadingTask(PairTask):
     """Train the `reading` head.
 
     The span loss is the negative log-likelihood of all occurrences of the answer in the window together, since
@@ -32,11 +51,6 @@ class ReadingTask(QuestionTask):
 
     Options = ReadingTaskOptions
     options: ReadingTaskOptions
-    head = "reading"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._article = by_title(self.passages.values())
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:
@@ -53,11 +67,3 @@ class ReadingTask(QuestionTask):
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
         """Return span loss plus weighted relevance loss."""
         return pair_loss(model, features, self.options.relevance_weight)
-
-    def _passage_text(self, question: Question, rng: np.random.Generator) -> str:
-        gold = self.passages[question.passage_id]
-        negative = None
-        if rng.random() < self.options.negative_rate:
-            others = question.hard_negative_ids or self._article[gold.title]
-            negative = text_without(question.answers, others, self.passages, rng)
-        return gold.text if negative is None else negative

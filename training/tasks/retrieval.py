@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from training.errors import DataError, require
+from training.errors import require
+from training.tasks.bank import load_bank
 from training.tasks.base import Features, QuestionTask, by_title
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
 from training.tasks.texts import WordIndex, occurrences
@@ -84,18 +84,8 @@ class RetrievalTask(QuestionTask):
         """Encode the bank of passages, unless a run in this folder already has, or none is needed."""
         if not (self._in_bank or self.options.anchor_weight):
             return
-        path = folder / "passage_bank.safetensors"
-        if not path.is_file():
-            partial = path.with_suffix(".partial")
-            save_file({"embeddings": self._encode_all(model)}, partial)
-            partial.rename(path)  # an interrupted run leaves no half bank
-        self._bank = load_file(path)["embeddings"].to(model.device)
-        expected = (len(self._order), model.retrieval_head.dim)
-        if self._bank.shape != expected:
-            raise DataError(
-                f"{path} holds a bank of shape {tuple(self._bank.shape)}; this recipe and data need {expected}. It "
-                "belongs to another run: choose another --output, or delete the file."
-            )
+        lengths = [len(passage.text) for passage in self._order]
+        self._bank = load_bank(folder / "passage_bank.safetensors", model, lengths, self._passage_tokens)
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:
@@ -147,20 +137,6 @@ class RetrievalTask(QuestionTask):
             loss = loss + self.options.anchor_weight * anchor
         hits = scores.masked_fill(ignored, -torch.inf).argmax(-1) == among
         return loss, {**metrics, "recall@1": hits.float().mean().item()}
-
-    @torch.no_grad()
-    def _encode_all(self, model: ROMModel, batch_size: int = 64) -> Tensor:
-        was_training = model.training
-        model.eval()
-        bank = torch.empty(len(self._order), model.retrieval_head.dim)
-        order = np.argsort([len(passage.text) for passage in self._order], kind="stable")
-        with torch.autocast(model.device.type, torch.bfloat16):
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size].tolist()
-                inputs = {name: tensor.to(model.device) for name, tensor in self._passage_tokens(rows).items()}
-                bank[rows] = embed(model, inputs).cpu()
-        model.train(was_training)
-        return bank
 
     def _draw(self, ids: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
         return [self._row[ids[i]] for i in rng.permutation(len(ids))[:count]]
