@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from rom_haystack.metrics import answer_tokens, has_answer
 from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import DataSet, Passage
 from training.errors import RecipeError
 from training.tasks import InverseClozeTask, MaskedLMTask, RecurringSpansTask
-from training.tasks.texts import LONGEST_SPAN, WordIndex, occurrences, recurring_spans, sentences, without
+from training.tasks.texts import LONGEST_SPAN, WordIndex, recurring_spans, sentences, without
 
 TEXT = "Marie Curie was born in Warsaw. In Paris, Marie Curie found radium in 1898. She knew Dr. Smith of Paris."
 SENTENCES = [
@@ -92,12 +93,28 @@ class TestRecurringSpans:
 
 
 @pytest.mark.parametrize(
-    "answers", [("cat",), ("12%",), ("%",), ("cat", "dog"), ("a cat",), ("concat",), (".",), ("none",), ()]
+    ("answers", "found"),
+    [
+        (("cat",), {3, 9}),
+        (("CAT",), {3, 9}),
+        (("12%",), {5}),
+        (("12 %",), {5}),
+        (("%",), {5, 9}),
+        (("cat", "dog"), {3, 8, 9}),
+        (("a  cat",), {3}),
+        (("cat a",), set()),
+        (("concat",), set()),
+        ((".",), {8}),
+        (("none",), set()),
+        (("\u200b",), set()),  # no token
+        ((), set()),
+    ],
 )
-def test_word_index_finds_what_occurrences_does(answers):
-    texts = {3: "a cat sat", 5: "concatenate 12%", 8: "a dog.", 9: "cat, dog and 112%", 11: ""}
-    expected = {number for number, text in texts.items() if occurrences(answers, text)}
-    assert WordIndex(texts).holders(answers) == expected
+def test_word_index_finds_what_the_metric_does(answers, found):
+    texts = {3: "A cat sat", 5: "concatenate 12%", 8: "a dog.", 9: "Cat, dog and 112%", 11: ""}
+    tokens = {number: answer_tokens(text) for number, text in texts.items()}
+    assert WordIndex(tokens).holders(answers) == found
+    assert {number for number, text in tokens.items() if has_answer(text, answers)} == found
 
 
 class TestMaskedLM:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rom_haystack.inference.tokenization import clip
+from rom_haystack.metrics import answer_tokens, has_answer
 from training.errors import require
 from training.tasks.base import Features, TaskOptions
 from training.tasks.texts import occurrences
@@ -139,10 +140,13 @@ def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> t
 def text_without(
     answers: Sequence[str], others: Sequence[str], passages: Mapping[str, Passage], rng: np.random.Generator
 ) -> str | None:
-    """Draw the text of a passage that holds none of the answers, out of some ids; None if a few draws find none."""
+    """Draw the text of a passage that holds none of the answers, out of some ids; None if a few draws find none.
+
+    What holds an answer is decided as the metric of retrieval does, case aside.
+    """
     for other in rng.permutation(len(others))[:_TRIES]:
         text = passages[others[other]].text
-        if not occurrences(answers, text):
+        if not has_answer(answer_tokens(text), answers):
             return text
     return None
 

@@ -11,6 +11,7 @@ from itertools import combinations
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
 from rom_haystack.inference.context import sentence_around
+from rom_haystack.metrics import answer_tokens
 
 #: Most words of a recurring span.
 LONGEST_SPAN = 10
@@ -24,26 +25,25 @@ _MOST_PLACES = 8
 
 
 class WordIndex:
-    """Knows which texts hold a word, so that few have to be searched for an answer.
+    """Knows which texts hold a token, so that few have to be searched for an answer.
 
     Args:
-        texts: Texts by a number of theirs.
+        tokens: The texts' `answer_tokens`, by a number of theirs.
     """
 
-    def __init__(self, texts: Mapping[int, str]) -> None:
-        self._texts = texts
+    def __init__(self, tokens: Mapping[int, str]) -> None:
+        self._tokens = tokens
         self._holders: dict[str, set[int]] = defaultdict(set)
-        for number, text in texts.items():
-            for word in set(_WORD.findall(text)):
-                self._holders[word].add(number)
+        for number, text in tokens.items():
+            for token in set(text.split()):
+                self._holders[token].add(number)
 
     def holders(self, answers: Sequence[str]) -> set[int]:
-        """Return the texts in which an answer stands as whole words, as `occurrences` finds it."""
+        """Return the texts that hold an answer, as the metric's `has_answer` finds it."""
         found = set[int]()
-        for answer in answers:
-            word = _WORD.search(answer)
-            suspects = self._holders.get(word[0], set()) if word else self._texts.keys()
-            found |= {number for number in suspects if occurrences([answer], self._texts[number])}
+        for answer in map(answer_tokens, answers):
+            suspects = min((self._holders.get(token, set()) for token in answer.split()), key=len, default=set())
+            found |= {number for number in suspects if answer in self._tokens[number]}
         return found
 
 
