@@ -16,7 +16,6 @@ from rom_haystack.inference.tokenization import clip
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.errors import require
 from training.tasks.base import Features, TaskOptions
-from training.tasks.texts import occurrences
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +65,7 @@ def pair_features(
     options: PairOptions,
     queries: Sequence[str],
     texts: Sequence[str],
-    answers: Sequence[Sequence[str]],
+    answers: Sequence[Sequence[tuple[int, int]]],
     rng: np.random.Generator,
 ) -> Features:
     """Tokenise pairs and mark the answers' tokens, or the null position.
@@ -76,8 +75,8 @@ def pair_features(
         options: How long pairs may be.
         queries: A query per pair.
         texts: A passage's text per pair; of a long one, a window that holds an answer is taken, else any.
-        answers: Per pair the texts that answer the query; where none stands in the passage, the target is the null
-            position.
+        answers: Per pair where answers stand in the passage's text, as character offsets `(start, end)`; without any,
+            the target is the null position.
         rng: Draws windows.
 
     Returns:
@@ -97,8 +96,7 @@ def pair_features(
     for window, sample in enumerate(encoded["overflow_to_sample_mapping"]):
         windows[sample].append(window)
     chosen, spans = [], []
-    for sample, text in enumerate(texts):
-        characters = occurrences(answers[sample], text)
+    for sample, characters in enumerate(answers):
         found = [(w, _token_spans(encoded, w, characters)) for w in windows[sample]]
         window, spans_inside = next(((w, s) for w, s in found if s), found[int(rng.integers(len(found)))])
         chosen.append(window)
@@ -157,7 +155,7 @@ def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) ->
     return clip(text, encoded["offset_mapping"], limit)
 
 
-def _token_spans(encoded: Any, window: int, characters: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _token_spans(encoded: Any, window: int, characters: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     offsets = encoded["offset_mapping"][window]
     sequence_ids = encoded.sequence_ids(window)
     inside = [i for i, s in enumerate(sequence_ids) if s == 1]

@@ -55,11 +55,11 @@ class RecurringSpansTask(PassageTask):
             spans = list(recurring_spans(passage.text))
             span = spans[int(rng.integers(len(spans)))]
             queries.append(self._query(passage, span))
-            answers.append((span.text,))
             negative = None
             if rng.random() < self.options.negative_rate:
-                negative = text_without(answers[-1], self._article[passage.title], self.passages, rng)
+                negative = text_without([span.text], self._article[passage.title], self.passages, rng)
             texts.append(without(passage.text, span.start, span.end) if negative is None else negative)
+            answers.append(occurrences([span.text], texts[-1]) if negative is None else [])
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:

@@ -12,6 +12,7 @@ from bm25s.stopwords import STOPWORDS_EN_PLUS
 
 from rom_haystack.inference.context import sentence_around
 from rom_haystack.metrics import answer_tokens
+from training.data.dataset import Question
 
 #: Most words of a recurring span.
 LONGEST_SPAN = 10
@@ -69,6 +70,30 @@ def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:
         for answer in answers
         if answer in text  # far faster than the search for whole words
         for match in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
+    ]
+
+
+def answer_places(question: Question, text: str) -> list[tuple[int, int]]:
+    """Find where a question's answers stand in its gold passage: character offsets `(start, end)`.
+
+    Args:
+        question: The question.
+        text: The gold passage's text.
+
+    Returns:
+        Every place where an answer stands as whole words. If there is none, the places that the question states, and
+        without these any place, as of "six" in "sixth"; none where the text holds no answer.
+    """
+    whole = occurrences(question.answers, text)
+    if whole:
+        return whole
+    stated = [
+        (start, start + len(answer))
+        for answer, start in zip(question.answers, question.starts, strict=False)
+        if start is not None and text.startswith(answer, start)
+    ]
+    return stated or [
+        (match.start(), match.end()) for answer in question.answers for match in re.finditer(re.escape(answer), text)
     ]
 
 
