@@ -14,7 +14,7 @@ from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import DataSet, Passage, Question
 from training.starting import set_dropout
 from training.tasks import TASKS, ReadingTask, RetrievalTask
-from training.tasks.pairs import clip_to_tokens
+from training.tasks.pairs import clip_to_tokens, text_without
 from training.tasks.texts import answer_places, occurrences
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
@@ -179,6 +179,39 @@ class TestReadingTask:
                 assert any(passage == article[p.id] for p in task.passages.values() if p.title == title)
                 assert features["relevant"].tolist() == [0.0]
                 assert features["targets"].nonzero()[:, 2].tolist() == [0, 0]
+
+    def test_untitled_passages_are_no_article(self, tiny_tokenizer):
+        passages = {str(i): Passage(str(i), "", f"Ship {i} sank.") for i in range(5)}
+        question = Question("q", "Which?", ("Ship 1",), "1")
+        reading = ReadingTask(ReadingTask.Options(negative_rate=1.0), [question], passages, tiny_tokenizer, 1)
+        assert reading._passage_text(question, np.random.default_rng(0)) == "Ship 1 sank."
+        alike = passages | {"again": Passage("again", "", "Ship 1 sank again.")}
+        retrieval = RetrievalTask(RetrievalTask.Options(), [question], alike, tiny_tokenizer, 1)
+        assert not retrieval.collate([question], np.random.default_rng(0))["ignored_in_bank"].any()
+
+    def test_few_passages_are_drawn_of_a_large_article(self):
+        passages = {str(i): Passage(str(i), "Sea", f"Ship {i}") for i in range(1000)}
+
+        class Counted(list):
+            looked_at = 0
+
+            def __getitem__(self, index):
+                self.looked_at += 1
+                return super().__getitem__(index)
+
+        names, drawn = Counted(passages), set()
+        for seed in range(50):
+            drawn.add(text_without(["harbour"], names, passages, np.random.default_rng(seed)))
+        assert len(drawn) > 40
+        assert names.looked_at == 50
+        assert text_without(["ship"], names, passages, np.random.default_rng(0)) is None
+        assert names.looked_at == 54
+        assert text_without(["ship"], [], passages, np.random.default_rng(0)) is None
+        draws = np.random.default_rng(0)
+        text_without(["harbour"], names, passages, draws)
+        few = np.random.default_rng(0)
+        few.choice(1000, 4, replace=False)
+        assert draws.random() == few.random()  # no permutation of the article
 
     def test_share_of_negatives(self, make_task):
         task = make_task(ReadingTask, negative_rate=0.3)

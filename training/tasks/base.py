@@ -184,10 +184,14 @@ class PassageTask(Task[Passage]):
 
 
 def by_title(passages: Iterable[Passage]) -> dict[str, list[str]]:
-    """Return the ids of the passages of each article, that is of each title, in their order."""
+    """Return the ids of the passages of each article, that is of each title, in their order.
+
+    Passages without a title belong to none, so that `""` has an empty list.
+    """
     articles: dict[str, list[str]] = defaultdict(list)
     for passage in passages:
-        articles[passage.title].append(passage.id)
+        if passage.title:
+            articles[passage.title].append(passage.id)
     return articles
 
 

@@ -38,7 +38,8 @@ class PairOptions(TaskOptions):
         stride: Tokens that neighbouring windows share.
         max_query_length: Tokens of the query that are kept.
         negative_rate: Share of pairs whose passage is replaced by one without the answer, of the same article; a hard
-            negative of the question where the data names some.
+            negative of the question where the data names some. A pair keeps its passage where a few draws find none,
+            and where the passage has no title and so belongs to no article.
         relevance_weight: Weight of the passage-relevance loss beside the span loss.
     """
 
@@ -142,7 +143,7 @@ def text_without(
 
     What holds an answer is decided as the metric of retrieval does, case aside.
     """
-    for other in rng.permutation(len(others))[:_TRIES]:
+    for other in rng.choice(len(others), min(_TRIES, len(others)), replace=False):
         text = passages[others[other]].text
         if not has_answer(answer_tokens(text), answers):
             return text
