@@ -28,6 +28,7 @@ from training.recipe import Recipe
 from training.runs import begin, claim_folder, make_folder
 from training.starting import load_start
 from training.tasks import TASKS, Task
+from training.tasks.lengths import check_lengths
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def train_model(
     stop_after: int | None = None,
 ) -> Path | None:
     """Train a model that has been loaded; see `train`. The recipe's own encoder is not used."""
+    check_lengths(recipe.task_options, model, tokenizer)
     tasks = build_tasks(recipe, data, tokenizer)
     development = build_development(recipe, data, model)
     recipe = in_steps(recipe, tasks)

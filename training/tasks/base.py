@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from training.data.dataset import DataSet
 
 Features = dict[str, Any]
+#: Tokens of the shortest text that says anything: one, between two special tokens.
+SHORTEST = 3
 #: Batches that are sorted by length together, so that little is padded.
 BUCKET = 32
 #: What a task learns from: questions, or passages alone.

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rom_haystack.inference.facts import title_separator
 from training.errors import require
-from training.tasks.base import BUCKET, TaskOptions
+from training.tasks.base import BUCKET, SHORTEST, TaskOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +48,8 @@ class ContrastOptions(TaskOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for key in ("max_query_length", "max_passage_length"):
+            require(self, key, getattr(self, key) >= SHORTEST, f"at least {SHORTEST}, special tokens counted")
         require(self, "temperature", self.temperature > 0, "above 0")
         require(self, "title_rate", 0 <= self.title_rate <= 1, "from 0 to 1")
         require(self, "chunk_size", self.chunk_size is None or self.chunk_size >= 1, "at least 1")

@@ -51,6 +51,13 @@ class PairOptions(TaskOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, "max_query_length", self.max_query_length >= 1, "at least 1")
+        least = self.max_query_length + _SPECIAL_TOKENS + 1
+        limit = (
+            f"at least {least}, so that 'max_query_length' ({self.max_query_length}), {_SPECIAL_TOKENS} special tokens "
+            "and a token of the passage have room"
+        )
+        require(self, "max_length", self.max_length >= least, limit)
         room = self.max_length - self.max_query_length - _SPECIAL_TOKENS
         limit = (
             f"at least 0 and below {room}, the tokens that 'max_length' ({self.max_length}) and 'max_query_length' "
