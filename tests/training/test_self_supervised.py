@@ -193,6 +193,18 @@ class TestMaskedLM:
         assert loss.item() == pytest.approx(np.mean(losses), rel=1e-4)
         assert metrics == pytest.approx({"token_loss": np.mean(losses), "accuracy": np.mean(right)}, rel=1e-4)
 
+    def test_the_vocabulary_is_scored_for_the_sought_tokens_only(self, tiny_tokenizer, tiny_model):
+        model = ROMModel(ROMConfig(encoder=copy.deepcopy(tiny_model.config.encoder), heads={"masked_lm": {}})).eval()
+        task, shapes = self.task(tiny_tokenizer), []
+        features = task.collate(task.items, np.random.default_rng(0))
+        sought = features["labels"] != -100
+        with torch.no_grad():
+            some = model(**features["inputs"], head="masked_lm", sought=sought)["token_logits"]
+            torch.testing.assert_close(some, model(**features["inputs"], head="masked_lm")["token_logits"][sought])
+        model.heads["masked_lm"].register_forward_hook(lambda *given: shapes.append(given[-1]["token_logits"].shape))
+        task.loss(model, features)
+        assert shapes == [(sought.sum(), len(tiny_tokenizer))]
+
     def test_a_passage_without_tokens_teaches_nothing(self, tiny_tokenizer, tiny_model):
         model = ROMModel(ROMConfig(encoder=copy.deepcopy(tiny_model.config.encoder), heads={"masked_lm": {}}))
         task = self.task(tiny_tokenizer, "\u200b")  # BERT's normalizer drops it
