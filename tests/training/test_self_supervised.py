@@ -14,6 +14,7 @@ from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import DataSet, Passage
 from training.errors import RecipeError
 from training.tasks import InverseClozeTask, MaskedLMTask, RecurringSpansTask
+from training.tasks import texts as texts_module
 from training.tasks.texts import LONGEST_SPAN, WordIndex, recurring_spans, sentences, without
 
 TEXT = "Marie Curie was born in Warsaw. In Paris, Marie Curie found radium in 1898. She knew Dr. Smith of Paris."
@@ -47,6 +48,14 @@ class TestSentences:
         pieces = [text[start:end] for start, end in sentences(text)]
         assert len(pieces) > 1
         assert " ".join(pieces) == text.strip()
+
+    def test_are_found_once(self, monkeypatch):
+        calls = []
+        around = texts_module.sentence_around
+        monkeypatch.setattr(texts_module, "sentence_around", lambda *args: (calls.append(args), around(*args))[1])
+        text = "Found once. " * 3 + "Never again."
+        assert sentences(text) == sentences(text)
+        assert len(calls) == len(sentences(text)) == 4
 
     def test_one_can_be_taken_out(self):
         for sentence in SENTENCES:
@@ -297,6 +306,40 @@ class TestRecurringSpansTask:
             ids = self.collate(tiny_tokenizer, seed, text, negative_rate=0)["inputs"]["input_ids"][0].tolist()
             masks.add(ids.count(tiny_tokenizer.mask_token_id))
         assert masks == {1, 2}
+
+    @pytest.mark.parametrize("max_query_length", [1, 2, 3, 8, 24])
+    def test_the_mask_is_never_clipped(self, family, max_query_length):
+        """Wherever it stands in a sentence longer than a query may be."""
+        tokenizer, options = family.tokenizer, {"max_query_length": max_query_length, "negative_rate": 0}
+        words = [
+            "extraordinary",
+            "rivers",
+            "carry",
+            "grain",
+            "past",
+            "harbours,",
+            "unaccountably,",
+            "to",
+            "far",
+            "towns",
+        ]
+        for place in range(len(words) + 1):
+            text = f"{' '.join([*words[:place], 'Pharos', *words[place:]])}. It was Pharos."
+            for seed in range(4):
+                ids = self.collate(tokenizer, seed, text, **options)["inputs"]["input_ids"][0].tolist()
+                query = ids[1 : ids.index(tokenizer.sep_token_id)]
+                assert query.count(tokenizer.mask_token_id) == 1
+                assert len(query) <= max_query_length
+
+    def test_queries_are_clipped_around_the_mask(self, tiny_tokenizer):
+        text = "one two three four five six Pharos seven eight nine ten. So it was Pharos."
+        queries = set()
+        for seed in range(10):
+            features = self.collate(tiny_tokenizer, seed, text, max_query_length=5, negative_rate=0)
+            ids = features["inputs"]["input_ids"][0].tolist()
+            queries.add(tiny_tokenizer.decode(ids[1 : ids.index(tiny_tokenizer.sep_token_id)]))
+        assert "[MASK]" in " ".join(queries)
+        assert any(query.split()[0] != "one" and query.split()[-1] != "ten" for query in queries)
 
     def test_negatives_lack_the_span(self, tiny_tokenizer):
         lacking, holding = "Bees dance in the hive.", "Marie Curie lived in Paris."

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rom_haystack.inference.tokenization import clip
+from rom_haystack.inference.tokenization import clip, splits_word
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.errors import require
 from training.tasks.base import Features, TaskOptions
@@ -161,6 +161,28 @@ def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) ->
     """Cut a text after at most `limit` tokens, never inside a character."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return clip(text, encoded["offset_mapping"], limit)
+
+
+def clip_before(tokenizer: PreTrainedTokenizerBase, text: str, place: int, limit: int) -> str:
+    """Cut whole words off a text's front where `place` is not in its first `limit` tokens, to bring it to their middle.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        text: Any text.
+        place: Character that has to stay.
+        limit: Tokens of the text that will be kept, from its front.
+
+    Returns:
+        The text, or its end, in which `place` stands about in the middle of the first `limit` tokens, or further back
+        where fewer follow.
+    """
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    at = next(i for i, (_, end) in enumerate(offsets) if end > place)
+    if at < limit:
+        return text
+    first = min(at - limit // 2, len(offsets) - limit)
+    fronts = (start for start, _ in offsets[first:at] if start <= place and not splits_word(text, start))
+    return text[next(fronts, place) :].lstrip()
 
 
 def _token_spans(encoded: Any, window: int, characters: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

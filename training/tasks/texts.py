@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 from bm25s.stopwords import STOPWORDS_EN_PLUS
@@ -23,6 +24,8 @@ _JOINTS = (" ", "-", "'", "’")
 _STOP_WORDS = frozenset(STOPWORDS_EN_PLUS)
 #: A word that comes more often than this in a passage is compared at its first places only.
 _MOST_PLACES = 8
+#: Texts whose sentences are kept, less than 1 KB each beside the texts, which the data set holds anyway.
+_TEXTS_KEPT = 65_536
 
 
 class WordIndex:
@@ -97,16 +100,21 @@ def answer_places(question: Question, text: str) -> list[tuple[int, int]]:
     ]
 
 
-def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Go through a text's sentences: character offsets `(start, end)`. Very long ones come in pieces."""
-    place = 0
+@lru_cache(_TEXTS_KEPT)
+def sentences(text: str) -> tuple[tuple[int, int], ...]:
+    """Return a text's sentences in order: character offsets `(start, end)`. Very long ones come in pieces.
+
+    They are kept, as tasks ask for those of a passage in every epoch.
+    """
+    found, place = [], 0
     while place < len(text):
         if text[place].isspace():
             place += 1
             continue
         _, end = sentence_around(text, place, place + 1)
-        yield place, end
+        found.append((place, end))
         place = end
+    return tuple(found)
 
 
 def without(text: str, start: int, end: int) -> str:
@@ -132,7 +140,6 @@ def recurring_spans(text: str) -> Iterator[RecurringSpan]:
         if not _is_stop_word(word[0]):
             places[word[0]].append(place)
     found = set[RecurringSpan]()
-    bounds: list[tuple[int, int]] | None = None
     for recurring in places.values():
         for one, other in combinations(recurring[:_MOST_PLACES], 2):
             if _goes_on_before(text, words, one, other):
@@ -141,8 +148,7 @@ def recurring_spans(text: str) -> Iterator[RecurringSpan]:
             span = text[words[one].start() : words[one + length - 1].end()]
             if len(span) < 2:
                 continue
-            bounds = list(sentences(text)) if bounds is None else bounds
-            holders = {_holder(bounds, words[place], words[place + length - 1]) for place in (one, other)}
+            holders = {_holder(sentences(text), words[place], words[place + length - 1]) for place in (one, other)}
             if len(holders) == 2 and None not in holders:
                 new = {RecurringSpan(span, *holder) for holder in filter(None, holders)} - found
                 found |= new
@@ -180,5 +186,5 @@ def _is_stop_word(word: str) -> bool:
     return word.lower() in _STOP_WORDS
 
 
-def _holder(bounds: list[tuple[int, int]], first: re.Match[str], last: re.Match[str]) -> tuple[int, int] | None:
+def _holder(bounds: Sequence[tuple[int, int]], first: re.Match[str], last: re.Match[str]) -> tuple[int, int] | None:
     return next(((start, end) for start, end in bounds if start <= first.start() and last.end() <= end), None)
