@@ -29,6 +29,7 @@ from training.recipe import Recipe
 from training.runs import begin, claim_folder, make_folder
 from training.starting import load_start
 from training.tasks import TASKS, Task
+from training.tasks.lengths import check_lengths
 from training.towers import QUERY_MODEL, take_query_tower
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def train_model(
     stop_after: int | None = None,
 ) -> Path | None:
     """Train a model that has been loaded; see `train`. The recipe's own encoder is not used."""
+    check_lengths(recipe.task_options, model, tokenizer)
     if recipe.layer_decay < 1:
         layer_factors(model, recipe.layer_decay)  # an encoder that it can't be done for ends the run here
     tasks = build_tasks(recipe, data, tokenizer)

@@ -160,7 +160,11 @@ def _among_positions(logits: Tensor, attention_mask: Tensor) -> Tensor:
 
 @register_head("masked_lm")
 class MaskedLMHead(Head):
-    """Predict masked tokens (`token_logits`: `[batch, length, vocab_size]`), tied to the word embeddings."""
+    """Predict masked tokens (`token_logits`), tied to the word embeddings.
+
+    The vocabulary is large: logits of all tokens of a batch may take more memory than all else of a training step. So
+    the head takes the positions whose tokens are sought.
+    """
 
     def __init__(self, **sizes: int) -> None:
         super().__init__(**sizes)
@@ -169,6 +173,18 @@ class MaskedLMHead(Head):
         )
         self.bias = nn.Parameter(torch.zeros(self.vocab_size))
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor, word_embeddings: Tensor) -> dict[str, Tensor]:
-        """Return `token_logits`."""
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, word_embeddings: Tensor, *, sought: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return `token_logits`.
+
+        Args:
+            hidden_states: `[batch, length, hidden_size]` from the encoder.
+            attention_mask: `[batch, length]`, 1 for real tokens.
+            word_embeddings: `[vocab_size, embedding_size]`.
+            sought: `[batch, length]`, true where the token is sought: the logits are `[sought tokens, vocab_size]`, in
+                the order of rows and positions. None for all: `[batch, length, vocab_size]`.
+        """
+        if sought is not None:
+            hidden_states = hidden_states[sought]
         return {"token_logits": nn.functional.linear(self.transform(hidden_states), word_embeddings, self.bias)}

@@ -108,6 +108,7 @@ class ROMModel(PreTrainedModel):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         head: str = "retrieval",
+        **head_inputs: Tensor,
     ) -> dict[str, Tensor]:
         """Encode a batch and apply one head.
 
@@ -116,6 +117,7 @@ class ROMModel(PreTrainedModel):
             attention_mask: `[batch, length]`, 1 for real tokens, 0 for padding.
             token_type_ids: `[batch, length]` segment ids; ignored by encoders without segments.
             head: Name of the head.
+            **head_inputs: What the head takes besides, such as `sought` of `masked_lm`.
 
         Returns:
             The head's named outputs.
@@ -129,7 +131,8 @@ class ROMModel(PreTrainedModel):
         if self.uses_token_types and token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         hidden_states = self.encoder(**inputs).last_hidden_state
-        outputs: dict[str, Tensor] = self.heads[head](hidden_states, attention_mask, self.get_input_embeddings().weight)
+        embeddings = self.get_input_embeddings().weight
+        outputs: dict[str, Tensor] = self.heads[head](hidden_states, attention_mask, embeddings, **head_inputs)
         return outputs
 
     @property

@@ -42,6 +42,14 @@ def gradients(model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def chunks_of(tokens, size):
+    """The chunks that `embed` makes of `TEXTS`, each longer than the one before, and their rows."""
+    for stop in range(len(TEXTS), 0, -size):
+        rows = list(range(stop - 1, max(stop - size, 0) - 1, -1))
+        length = int(tokens["attention_mask"][rows].sum(-1).max())
+        yield rows, {name: tensor[rows, :length] for name, tensor in tokens.items()}
+
+
 def backward(model, task, features):
     model.zero_grad()
     loss, metrics = task.loss(model, features)
@@ -88,7 +96,7 @@ class TestChunks:
     def test_dropout_is_the_same_when_a_chunk_is_encoded_again(self, tiny_tokenizer, model, monkeypatch):
         """The reference encodes the same chunks once, keeping everything; only then do random numbers agree."""
         set_dropout_of(in_double(model, monkeypatch), 0.3)
-        tokens = tokenize(tiny_tokenizer, TEXTS, 32)
+        tokens = tokenize(tiny_tokenizer, TEXTS, 64)
         target = torch.linspace(-1, 1, 64, dtype=torch.float64)
 
         def run(encode):
@@ -99,8 +107,8 @@ class TestChunks:
             return embeddings.detach(), gradients(model), torch.rand(1)
 
         def once():
-            chunks = [{name: tensor[i : i + 2] for name, tensor in tokens.items()} for i in (0, 2)]
-            return torch.cat([model(**chunk, head="retrieval")["embedding"] for chunk in chunks])
+            embedded = [model(**chunk, head="retrieval")["embedding"] for _, chunk in chunks_of(tokens, 2)]
+            return torch.cat(embedded).flip(0)
 
         vectors, expected, after = run(once)
         again, found, after_chunks = run(lambda: embed(model, tokens, 2))
@@ -112,19 +120,46 @@ class TestChunks:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_under_autocast(self, tiny_tokenizer, tiny_model, dtype):
+        """The reference encodes the same chunks once: bfloat16 rounds a text in another batch otherwise."""
         model = set_dropout_of(copy.deepcopy(tiny_model).train(), 0.0)
-        tokens = tokenize(tiny_tokenizer, TEXTS, 32)
+        tokens = tokenize(tiny_tokenizer, TEXTS, 64)
 
-        def run(chunk_size):
+        def run(encode):
             model.zero_grad()
             with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
-                embeddings = embed(model, tokens, chunk_size)
+                embeddings = encode()
             assert embeddings.dtype is torch.float32
             (embeddings @ embeddings.T).square().sum().backward()
             return gradients(model)
 
-        tolerance = 1e-5 if dtype is torch.float32 else 5e-2
-        assert_same(run(None), run(1), atol=tolerance, rtol=tolerance)
+        def once():
+            embedded = [model(**chunk, head="retrieval")["embedding"].float() for _, chunk in chunks_of(tokens, 2)]
+            return torch.cat(embedded).flip(0)
+
+        found = run(lambda: embed(model, tokens, 2))
+        assert_same(run(once), found, atol=1e-6, rtol=1e-5)
+        if dtype is torch.float32:
+            assert_same(run(lambda: embed(model, tokens)), found, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("padding_side", ["right", "left"])
+    def test_chunks_are_as_long_as_their_longest_text(self, tiny_tokenizer, tiny_model, padding_side):
+        tokenizer = copy.deepcopy(tiny_tokenizer)
+        tokenizer.padding_side = padding_side
+        shapes, model = [], copy.deepcopy(tiny_model)
+        model.encoder.embeddings.register_forward_hook(lambda _module, _inputs, output: shapes.append(output.shape[:2]))
+        texts = [TEXTS[i] for i in (2, 0, 3, 1)]
+        with torch.no_grad():
+            embeddings = embed(model, tokenize(tokenizer, texts, 64), 2)
+        lengths = sorted(
+            (len(tokenizer(text, truncation=True, max_length=64)["input_ids"]) for text in texts), reverse=True
+        )
+        assert len(set(lengths)) > 2
+        assert shapes == [(2, lengths[0]), (2, lengths[2])]
+        if padding_side == "right":
+            with torch.no_grad():
+                torch.testing.assert_close(
+                    embeddings, embed(model, tokenize(tokenizer, texts, 64)), atol=1e-5, rtol=1e-5
+                )
 
     def test_the_first_pass_keeps_no_activations(self, tiny_tokenizer, model):
         weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -162,7 +197,7 @@ class TestChunks:
         assert events == ["encode 2", "gradient 2", "encode 4", "gradient 4"]
 
     def test_without_gradients(self, tiny_tokenizer, tiny_model):
-        tokens = tokenize(tiny_tokenizer, TEXTS, 32)
+        tokens = tokenize(tiny_tokenizer, TEXTS, 64)
         with torch.no_grad():
             torch.testing.assert_close(embed(tiny_model, tokens, 3), embed(tiny_model, tokens), atol=1e-5, rtol=1e-5)
 
@@ -269,11 +304,33 @@ class TestInTheBatch:
         sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
         encoder = AutoConfig.for_model("bert", vocab_size=len(tiny_tokenizer), **sizes)
         torch.manual_seed(0)
-        model = ROMModel(ROMConfig(encoder=encoder)).train()
-        loss, _ = task.loss(model, task.batch(0))
+        model = set_dropout_of(ROMModel(ROMConfig(encoder=encoder)).train(), 0.0)
+        features = task.batch(0)
+        loss, _ = task.loss(model, features)
         loss.backward()
-        assert loss.item() == pytest.approx(math.log(1024), rel=0.5)
+        with torch.no_grad():
+            queries, texts = (embed(model, features[kind]).double() for kind in ("queries", "passages"))
+        scores = queries @ texts.T / 0.05
+        assert scores.shape == (1024, 1024)
+        scores[features["ignored"]] = -math.inf
+        gold = scores[range(1024), [features["rows"].tolist().index(row) for row in features["gold"]]]
+        assert loss.item() == pytest.approx((scores.logsumexp(-1) - gold).mean().item(), rel=1e-5)
         assert model.encoder.embeddings.word_embeddings.weight.grad.abs().sum() > 0
+
+    def test_a_large_batch_holds_as_many_passages_as_chance_gives(self, tiny_tokenizer):
+        """Five questions a passage, as in SQuAD; those of a passage are equally long, and yet part."""
+        passages = {str(i): Passage(str(i), "", "x" * i) for i in range(4000)}
+        questions = [Question(f"{i} {k}", "which?", (), str(i)) for i in range(4000) for k in range(5)]
+        expected = 4000 * (1 - (1 - 1000 / 20000) ** 5)  # about 905 of 1000
+
+        def distinct(**changes):
+            options = RetrievalTask.Options(batch_size=1000, **changes)
+            task = RetrievalTask(options, questions, passages, tiny_tokenizer, 1)
+            return np.mean([len({name.split()[0] for name in task.ids(number)}) for number in range(5)])
+
+        assert distinct(contrast="batch") == pytest.approx(expected, rel=0.02)
+        assert distinct(contrast="bank") == pytest.approx(expected, rel=0.02)
+        assert distinct(group_by_length=True) < 300
 
 
 def test_contrast_ignores_what_it_is_told_to():

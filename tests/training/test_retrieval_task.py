@@ -33,11 +33,29 @@ class TestRetrievalTask:
 
     def test_other_passages_of_the_article_with_the_answer_are_ignored(self, make_task):
         task = make_task(RetrievalTask)
-        ignored = task.collate(task.items, np.random.default_rng(0))["ignored"]
+        ignored = task.collate(task.items, np.random.default_rng(0))["ignored_in_bank"]
         ids = list(task.passages)
         by_question = {q.id: [ids[i] for i in row.nonzero()[:, 0]] for q, row in zip(task.items, ignored, strict=True)}
         assert by_question.pop("q2") == ["p0"]  # Lake Victoria stands in p0, too
         assert not any(by_question.values())
+
+    def test_passages_of_the_batch_with_the_answer_are_ignored(self, tiny_tokenizer):
+        """Those of other articles, too, and by the metric's rule: `speke` is the answer `Speke`."""
+        texts = {
+            "gold": ("Nile", "Speke named the lake."),
+            "article": ("Nile", "SPEKE came in 1858."),
+            "elsewhere": ("Moon", "A mountain of the Moon is named after speke."),
+            "far": ("Sea", "Ships carry grain, Spekes and salt."),
+        }
+        passages = {name: Passage(name, title, text) for name, (title, text) in texts.items()}
+        questions = [Question("q", "Who named it?", ("Speke",), "gold")]
+        questions += [Question(name, "What?", ("nothing",), name) for name in list(texts)[1:]]
+        for contrast in ("bank", "batch"):
+            task = RetrievalTask(RetrievalTask.Options(contrast=contrast), questions, passages, tiny_tokenizer, 1)
+            features = task.collate(questions, np.random.default_rng(0))
+            assert features["ignored"].nonzero().tolist() == [[0, 1], [0, 2]]
+            if contrast == "bank":  # where all passages take part, only those of the article are looked at
+                assert features["ignored_in_bank"].nonzero().tolist() == [[0, 1]]
 
     def test_titles_stand_before_a_fixed_share_of_passages(self, make_task, tiny_tokenizer):
         for rate, titled in ((0.0, 0), (1.0, 6)):
@@ -158,7 +176,7 @@ class TestSeveralPassagesOfAQuestion:
             drawn.add(gold)
             assert [names[row] for row in features["rows"]] == [gold]
             # the false negative is ignored as it holds the answer; `far`, which nobody links to the question, is not
-            ignored = {names[row] for row in features["ignored"][0].nonzero()[:, 0]}
+            ignored = {names[row] for row in features["ignored_in_bank"][0].nonzero()[:, 0]}
             assert ignored == {"gold", "other", "elsewhere", "false"} - {gold}
         assert drawn == {"gold", "other", "elsewhere"}
 
@@ -178,3 +196,10 @@ class TestSeveralPassagesOfAQuestion:
         task = self.task(tiny_tokenizer, ReadingTask, negative_rate=1.0)
         texts = {task._passage_text(task.items[0], np.random.default_rng(seed)) for seed in range(10)}
         assert texts == {"The lake has no name there."}
+
+    def test_reading_takes_none_that_holds_an_answer_in_other_case(self, tiny_tokenizer):
+        texts = {"gold": "Speke named the lake.", "false": "It was SPEKE who named the lake."}
+        passages = {name: Passage(name, "", text) for name, text in texts.items()}
+        question = Question("q", "Who named the lake?", ("Speke",), "gold", hard_negative_ids=("false",))
+        task = ReadingTask(ReadingTask.Options(negative_rate=1.0), [question], passages, tiny_tokenizer, 1)
+        assert task._passage_text(question, np.random.default_rng(0)) == texts["gold"]

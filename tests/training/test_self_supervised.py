@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from rom_haystack.metrics import answer_tokens, has_answer
 from rom_haystack.modeling import ROMConfig, ROMModel
 from training.data.dataset import DataSet, Passage
 from training.errors import RecipeError
 from training.tasks import InverseClozeTask, MaskedLMTask, RecurringSpansTask
-from training.tasks.texts import LONGEST_SPAN, WordIndex, occurrences, recurring_spans, sentences, without
+from training.tasks import texts as texts_module
+from training.tasks.texts import LONGEST_SPAN, WordIndex, recurring_spans, sentences, without
 
 TEXT = "Marie Curie was born in Warsaw. In Paris, Marie Curie found radium in 1898. She knew Dr. Smith of Paris."
 SENTENCES = [
@@ -46,6 +48,14 @@ class TestSentences:
         pieces = [text[start:end] for start, end in sentences(text)]
         assert len(pieces) > 1
         assert " ".join(pieces) == text.strip()
+
+    def test_are_found_once(self, monkeypatch):
+        calls = []
+        around = texts_module.sentence_around
+        monkeypatch.setattr(texts_module, "sentence_around", lambda *args: (calls.append(args), around(*args))[1])
+        text = "Found once. " * 3 + "Never again."
+        assert sentences(text) == sentences(text)
+        assert len(calls) == len(sentences(text)) == 4
 
     def test_one_can_be_taken_out(self):
         for sentence in SENTENCES:
@@ -92,12 +102,28 @@ class TestRecurringSpans:
 
 
 @pytest.mark.parametrize(
-    "answers", [("cat",), ("12%",), ("%",), ("cat", "dog"), ("a cat",), ("concat",), (".",), ("none",), ()]
+    ("answers", "found"),
+    [
+        (("cat",), {3, 9}),
+        (("CAT",), {3, 9}),
+        (("12%",), {5}),
+        (("12 %",), {5}),
+        (("%",), {5, 9}),
+        (("cat", "dog"), {3, 8, 9}),
+        (("a  cat",), {3}),
+        (("cat a",), set()),
+        (("concat",), set()),
+        ((".",), {8}),
+        (("none",), set()),
+        (("\u200b",), set()),  # no token
+        ((), set()),
+    ],
 )
-def test_word_index_finds_what_occurrences_does(answers):
-    texts = {3: "a cat sat", 5: "concatenate 12%", 8: "a dog.", 9: "cat, dog and 112%", 11: ""}
-    expected = {number for number, text in texts.items() if occurrences(answers, text)}
-    assert WordIndex(texts).holders(answers) == expected
+def test_word_index_finds_what_the_metric_does(answers, found):
+    texts = {3: "A cat sat", 5: "concatenate 12%", 8: "a dog.", 9: "Cat, dog and 112%", 11: ""}
+    tokens = {number: answer_tokens(text) for number, text in texts.items()}
+    assert WordIndex(tokens).holders(answers) == found
+    assert {number for number, text in tokens.items() if has_answer(text, answers)} == found
 
 
 class TestMaskedLM:
@@ -175,6 +201,18 @@ class TestMaskedLM:
             right.append(scores.argmax().item() == label)
         assert loss.item() == pytest.approx(np.mean(losses), rel=1e-4)
         assert metrics == pytest.approx({"token_loss": np.mean(losses), "accuracy": np.mean(right)}, rel=1e-4)
+
+    def test_the_vocabulary_is_scored_for_the_sought_tokens_only(self, tiny_tokenizer, tiny_model):
+        model = ROMModel(ROMConfig(encoder=copy.deepcopy(tiny_model.config.encoder), heads={"masked_lm": {}})).eval()
+        task, shapes = self.task(tiny_tokenizer), []
+        features = task.collate(task.items, np.random.default_rng(0))
+        sought = features["labels"] != -100
+        with torch.no_grad():
+            some = model(**features["inputs"], head="masked_lm", sought=sought)["token_logits"]
+            torch.testing.assert_close(some, model(**features["inputs"], head="masked_lm")["token_logits"][sought])
+        model.heads["masked_lm"].register_forward_hook(lambda *given: shapes.append(given[-1]["token_logits"].shape))
+        task.loss(model, features)
+        assert shapes == [(sought.sum(), len(tiny_tokenizer))]
 
     def test_a_passage_without_tokens_teaches_nothing(self, tiny_tokenizer, tiny_model):
         model = ROMModel(ROMConfig(encoder=copy.deepcopy(tiny_model.config.encoder), heads={"masked_lm": {}}))
@@ -268,6 +306,40 @@ class TestRecurringSpansTask:
             ids = self.collate(tiny_tokenizer, seed, text, negative_rate=0)["inputs"]["input_ids"][0].tolist()
             masks.add(ids.count(tiny_tokenizer.mask_token_id))
         assert masks == {1, 2}
+
+    @pytest.mark.parametrize("max_query_length", [1, 2, 3, 8, 24])
+    def test_the_mask_is_never_clipped(self, family, max_query_length):
+        """Wherever it stands in a sentence longer than a query may be."""
+        tokenizer, options = family.tokenizer, {"max_query_length": max_query_length, "negative_rate": 0}
+        words = [
+            "extraordinary",
+            "rivers",
+            "carry",
+            "grain",
+            "past",
+            "harbours,",
+            "unaccountably,",
+            "to",
+            "far",
+            "towns",
+        ]
+        for place in range(len(words) + 1):
+            text = f"{' '.join([*words[:place], 'Pharos', *words[place:]])}. It was Pharos."
+            for seed in range(4):
+                ids = self.collate(tokenizer, seed, text, **options)["inputs"]["input_ids"][0].tolist()
+                query = ids[1 : ids.index(tokenizer.sep_token_id)]
+                assert query.count(tokenizer.mask_token_id) == 1
+                assert len(query) <= max_query_length
+
+    def test_queries_are_clipped_around_the_mask(self, tiny_tokenizer):
+        text = "one two three four five six Pharos seven eight nine ten. So it was Pharos."
+        queries = set()
+        for seed in range(10):
+            features = self.collate(tiny_tokenizer, seed, text, max_query_length=5, negative_rate=0)
+            ids = features["inputs"]["input_ids"][0].tolist()
+            queries.add(tiny_tokenizer.decode(ids[1 : ids.index(tiny_tokenizer.sep_token_id)]))
+        assert "[MASK]" in " ".join(queries)
+        assert any(query.split()[0] != "one" and query.split()[-1] != "ten" for query in queries)
 
     def test_negatives_lack_the_span(self, tiny_tokenizer):
         lacking, holding = "Bees dance in the hive.", "Marie Curie lived in Paris."

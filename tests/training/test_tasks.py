@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from rom_haystack.modeling import ROMConfig, ROMModel
-from training.data.dataset import Question
+from training.data.dataset import DataSet, Passage, Question
 from training.starting import set_dropout
 from training.tasks import TASKS, ReadingTask, RetrievalTask
-from training.tasks.pairs import clip_to_tokens
-from training.tasks.texts import occurrences
+from training.tasks.pairs import clip_to_tokens, text_without
+from training.tasks.texts import answer_places, occurrences
 
 WINDOWED = {"max_length": 48, "stride": 12, "max_query_length": 12}
 #: By task, options for small batches of which a tiny model learns fast.
@@ -145,6 +145,27 @@ class TestReadingTask:
                     text_of(tiny_tokenizer, ids[: end + 1]).endswith(seen(tiny_tokenizer, a)) for a in question.answers
                 )
 
+    def test_an_answer_that_is_no_whole_word_is_a_target(self, tiny_tokenizer):
+        text = "The sixth of sixty ships sank."
+        passages = {"p": Passage("p", "Sea", text)}
+        for starts, places in [((13,), 1), ((), 2), ((3,), 2)]:
+            question = Question("q", "How many?", ("six",), "p", starts)
+            task = ReadingTask(ReadingTask.Options(), [question], passages, tiny_tokenizer, 1)
+            features = task.collate([question], np.random.default_rng(0))
+            ids = features["inputs"]["input_ids"][0].tolist()
+            bounds = zip(*(side.nonzero()[:, 0].tolist() for side in features["targets"][:, 0]), strict=True)
+            assert [text_of(tiny_tokenizer, ids[start : end + 1])[:3] for start, end in bounds] == ["six"] * places
+            assert features["relevant"].tolist() == [1.0]
+
+    def test_questions_without_their_answer_in_the_gold_passage_are_left_out_and_counted(self, caplog):
+        passages = {"p": Passage("p", "Sea", "The sixth ship sank.")}
+        questions = [Question(answer, "?", (answer,), "p") for answer in ("sixth", "six", "seven")]
+        questions.append(Question("none", "?", (), "p", unanswerable=True))
+        with caplog.at_level("INFO", "training"):
+            items = ReadingTask.items_of(DataSet(passages, questions))
+        assert [question.id for question in items] == ["sixth", "six", "none"]
+        assert "left out 1 x question whose answer is not in its gold passage" in caplog.text
+
     def test_every_occurrence_is_a_target(self, make_task):
         task = make_task(ReadingTask, negative_rate=0.0)
         features = task.collate(task.items[:1], np.random.default_rng(0))  # 1858, twice in its passage
@@ -177,6 +198,39 @@ class TestReadingTask:
                 assert any(passage == article[p.id] for p in task.passages.values() if p.title == title)
                 assert features["relevant"].tolist() == [0.0]
                 assert features["targets"].nonzero()[:, 2].tolist() == [0, 0]
+
+    def test_untitled_passages_are_no_article(self, tiny_tokenizer):
+        passages = {str(i): Passage(str(i), "", f"Ship {i} sank.") for i in range(5)}
+        question = Question("q", "Which?", ("Ship 1",), "1")
+        reading = ReadingTask(ReadingTask.Options(negative_rate=1.0), [question], passages, tiny_tokenizer, 1)
+        assert reading._passage_text(question, np.random.default_rng(0)) == "Ship 1 sank."
+        alike = passages | {"again": Passage("again", "", "Ship 1 sank again.")}
+        retrieval = RetrievalTask(RetrievalTask.Options(), [question], alike, tiny_tokenizer, 1)
+        assert not retrieval.collate([question], np.random.default_rng(0))["ignored_in_bank"].any()
+
+    def test_few_passages_are_drawn_of_a_large_article(self):
+        passages = {str(i): Passage(str(i), "Sea", f"Ship {i}") for i in range(1000)}
+
+        class Counted(list):
+            looked_at = 0
+
+            def __getitem__(self, index):
+                self.looked_at += 1
+                return super().__getitem__(index)
+
+        names, drawn = Counted(passages), set()
+        for seed in range(50):
+            drawn.add(text_without(["harbour"], names, passages, np.random.default_rng(seed)))
+        assert len(drawn) > 40
+        assert names.looked_at == 50
+        assert text_without(["ship"], names, passages, np.random.default_rng(0)) is None
+        assert names.looked_at == 54
+        assert text_without(["ship"], [], passages, np.random.default_rng(0)) is None
+        draws = np.random.default_rng(0)
+        text_without(["harbour"], names, passages, draws)
+        few = np.random.default_rng(0)
+        few.choice(1000, 4, replace=False)
+        assert draws.random() == few.random()  # no permutation of the article
 
     def test_share_of_negatives(self, make_task):
         task = make_task(ReadingTask, negative_rate=0.3)
@@ -233,6 +287,22 @@ class TestReadingTask:
 )
 def test_occurrences_are_whole_words(answers, text, expected):
     assert occurrences(answers, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("answers", "starts", "expected"),
+    [
+        (("six",), (), [(0, 3), (8, 11)]),  # anywhere
+        (("six",), (8,), [(8, 11)]),  # where it is said to stand
+        (("six",), (1,), [(0, 3), (8, 11)]),  # where it does not
+        (("ships",), (3,), [(14, 19)]),
+        (("six", "sixty"), (0, None), [(8, 13)]),  # a whole word goes first
+        (("Six",), (), []),
+        ((), (), []),
+    ],
+)
+def test_places_of_answers(answers, starts, expected):
+    assert answer_places(Question("q", "?", answers, "p", starts), "sixth - sixty ships") == expected
 
 
 def test_tasks_choose_their_questions():

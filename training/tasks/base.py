@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from training.data.dataset import DataSet
 
 Features = dict[str, Any]
+#: Tokens of the shortest text that says anything: one, between two special tokens.
+SHORTEST = 3
+#: Batches that are sorted by length together, so that little is padded.
+BUCKET = 32
 #: What a task learns from: questions, or passages alone.
 Item = TypeVar("Item", Question, Passage)
 
@@ -53,6 +57,11 @@ class TaskOptions:
         require(self, "data", self.data is None or bool(self.data), "a folder or file below --data")
         require(self, "weight", self.weight > 0, "above 0")
         require(self, "sampling_rate", self.sampling_rate is None or self.sampling_rate > 0, "above 0")
+
+    @property
+    def bucket(self) -> int:
+        """Batches that are sorted by length together; see `shuffled_batches`."""
+        return BUCKET
 
 
 class Task(ABC, Generic[Item]):
@@ -111,7 +120,7 @@ class Task(ABC, Generic[Item]):
 
     @abstractmethod
     def text_of(self, item: Item) -> str:
-        """Return the text whose length is the item's; items of similar length share batches."""
+        """Return the text whose length is the item's, by which batches are sorted."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -133,7 +142,7 @@ class Task(ABC, Generic[Item]):
 
     def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng((self.seed, 0, epoch))
-        return shuffled_batches(self._lengths, self.options.batch_size, rng)
+        return shuffled_batches(self._lengths, self.options.batch_size, rng, self.options.bucket)
 
 
 class QuestionTask(Task[Question]):
@@ -177,10 +186,14 @@ class PassageTask(Task[Passage]):
 
 
 def by_title(passages: Iterable[Passage]) -> dict[str, list[str]]:
-    """Return the ids of the passages of each article, that is of each title, in their order."""
+    """Return the ids of the passages of each article, that is of each title, in their order.
+
+    Passages without a title belong to none, so that `""` has an empty list.
+    """
     articles: dict[str, list[str]] = defaultdict(list)
     for passage in passages:
-        articles[passage.title].append(passage.id)
+        if passage.title:
+            articles[passage.title].append(passage.id)
     return articles
 
 
@@ -199,15 +212,15 @@ def require_mask_token(task: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def shuffled_batches(
-    lengths: np.ndarray, batch_size: int, rng: np.random.Generator, bucket: int = 32
+    lengths: np.ndarray, batch_size: int, rng: np.random.Generator, bucket: int = BUCKET
 ) -> list[np.ndarray]:
-    """Shuffle indices into batches of similar length, so that little is padded.
+    """Shuffle indices into batches, sorted by length within buckets, so that little is padded.
 
     Args:
         lengths: Length of each item, in any unit.
         batch_size: Items per batch; the last batch of a bucket may be smaller.
         rng: Source of the shuffle.
-        bucket: Batches that are sorted by length together.
+        bucket: Batches that are sorted by length together, out of as many items. With 1, each is drawn from all items.
     """
     order = rng.permutation(len(lengths))
     batches = []

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rom_haystack.inference.facts import title_separator
 from training.errors import require
-from training.tasks.base import TaskOptions
+from training.tasks.base import BUCKET, SHORTEST, TaskOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +33,9 @@ class ContrastOptions(TaskOptions):
         title_rate: Share of passages that are encoded with their title in front.
         chunk_size: Texts that are encoded at once; None for all of a batch. Smaller chunks need less memory, and a
             second encoding of each: see `embed`.
+        group_by_length: Make batches of passages of similar length, so that little is padded; for small batches without
+            chunks. Questions of one passage, which is as long as itself, then share batches, so that large ones hold
+            far fewer passages to contrast with. False draws each batch from all items.
     """
 
     batch_size: int = 16
@@ -41,12 +44,20 @@ class ContrastOptions(TaskOptions):
     temperature: float = 0.05
     title_rate: float = 0.5
     chunk_size: int | None = None
+    group_by_length: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for key in ("max_query_length", "max_passage_length"):
+            require(self, key, getattr(self, key) >= SHORTEST, f"at least {SHORTEST}, special tokens counted")
         require(self, "temperature", self.temperature > 0, "above 0")
         require(self, "title_rate", 0 <= self.title_rate <= 1, "from 0 to 1")
         require(self, "chunk_size", self.chunk_size is None or self.chunk_size >= 1, "at least 1")
+
+    @property
+    def bucket(self) -> int:
+        """Batches that are sorted by length together."""
+        return BUCKET if self.group_by_length else 1
 
 
 def embed(model: ROMModel, tokens: dict[str, Tensor], chunk_size: int | None = None) -> Tensor:
@@ -56,6 +67,8 @@ def embed(model: ROMModel, tokens: dict[str, Tensor], chunk_size: int | None = N
     the embeddings only (GradCache: Gao et al., 2021, section 3). Its steps are torch's checkpointing of each chunk: the
     first pass keeps embeddings alone; the backward pass encodes chunk after chunk again, with the same random numbers
     (dropout) and under the same autocast, and lets the gradient through.
+
+    Chunks are made of texts of similar length, the longest first, and are as long as their longest text.
 
     Args:
         model: Its `retrieval` head is asked.
@@ -72,8 +85,14 @@ def embed(model: ROMModel, tokens: dict[str, Tensor], chunk_size: int | None = N
 
     if chunk_size is None:
         return encode(*tokens.values())
-    chunks = zip(*(tensor.split(chunk_size) for tensor in tokens.values()), strict=True)
-    return torch.cat([checkpoint(encode, *chunk, use_reentrant=False) for chunk in chunks])
+    real = tokens["attention_mask"].bool()
+    order = real.sum(-1).argsort(descending=True, stable=True)
+    embeddings = []
+    for rows in order.split(chunk_size):
+        columns = real[rows].any(0)
+        chunk = [tensor[rows][:, columns] for tensor in tokens.values()]
+        embeddings.append(checkpoint(encode, *chunk, use_reentrant=False))
+    return torch.cat(embeddings)[order.argsort()]
 
 
 def contrast(scores: Tensor, ignored: Tensor, gold: Tensor) -> Tensor:

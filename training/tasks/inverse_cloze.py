@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,13 +51,13 @@ class InverseClozeTask(PassageTask):
     @classmethod
     def trains_on(cls, passage: Passage) -> bool:
         """Take passages of two sentences or more."""
-        return len(list(islice(sentences(passage.text), 2))) == 2
+        return len(sentences(passage.text)) >= 2
 
     def collate(self, items: Sequence[Passage], rng: np.random.Generator) -> Features:
         """Draw a sentence of each passage and tokenise both."""
         queries, texts = [], []
         for passage in items:
-            bounds = list(sentences(passage.text))
+            bounds = sentences(passage.text)
             start, end = bounds[int(rng.integers(len(bounds)))]
             queries.append(passage.text[start:end])
             kept = rng.random() < self.options.kept_rate

@@ -89,7 +89,7 @@ class MaskedLMTask(PassageTask):
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
         """Return the mean cross-entropy of the chosen tokens."""
         sought = features["labels"] != _NO_LABEL
-        logits = model(**features["inputs"], head=self.head)["token_logits"][sought].float()
+        logits = model(**features["inputs"], head=self.head, sought=sought)["token_logits"].float()
         labels = features["labels"][sought]
         loss = functional.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
         accuracy = (logits.argmax(-1) == labels).float().sum() / max(len(labels), 1)

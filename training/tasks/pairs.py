@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rom_haystack.inference.tokenization import clip
+from rom_haystack.inference.tokenization import clip, splits_word
+from rom_haystack.metrics import answer_tokens, has_answer
 from training.errors import require
 from training.tasks.base import Features, TaskOptions
-from training.tasks.texts import occurrences
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -45,6 +45,13 @@ class WindowOptions(TaskOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, "max_query_length", self.max_query_length >= 1, "at least 1")
+        least = self.max_query_length + _SPECIAL_TOKENS + 1
+        limit = (
+            f"at least {least}, so that 'max_query_length' ({self.max_query_length}), {_SPECIAL_TOKENS} special tokens "
+            "and a token of the passage have room"
+        )
+        require(self, "max_length", self.max_length >= least, limit)
         room = self.max_length - self.max_query_length - _SPECIAL_TOKENS
         limit = (
             f"at least 0 and below {room}, the tokens that 'max_length' ({self.max_length}) and 'max_query_length' "
@@ -59,7 +66,8 @@ class PairOptions(WindowOptions):
 
     Args:
         negative_rate: Share of pairs whose passage is replaced by one without the answer, of the same article; a hard
-            negative of the question where the data names some.
+            negative of the question where the data names some. A pair keeps its passage where a few draws find none,
+            and where the passage has no title and so belongs to no article.
         relevance_weight: Weight of the passage-relevance loss beside the span loss.
     """
 
@@ -77,7 +85,7 @@ def pair_features(
     options: PairOptions,
     queries: Sequence[str],
     texts: Sequence[str],
-    answers: Sequence[Sequence[str]],
+    answers: Sequence[Sequence[tuple[int, int]]],
     rng: np.random.Generator,
 ) -> Features:
     """Tokenise pairs and mark the answers' tokens, or the null position.
@@ -87,8 +95,8 @@ def pair_features(
         options: How long pairs may be.
         queries: A query per pair.
         texts: A passage's text per pair; of a long one, a window that holds an answer is taken, else any.
-        answers: Per pair the texts that answer the query; where none stands in the passage, the target is the null
-            position.
+        answers: Per pair where answers stand in the passage's text, as character offsets `(start, end)`; without any,
+            the target is the null position.
         rng: Draws windows.
 
     Returns:
@@ -97,8 +105,8 @@ def pair_features(
     """
     encoded = encode_pairs(tokenizer, options, queries, texts)
     windows, spans = [], []
-    for text, found, wanted in zip(texts, windows_of(encoded), answers, strict=True):
-        window, spans_inside = _window_with(encoded, found, occurrences(wanted, text), rng)
+    for found, places in zip(windows_of(encoded), answers, strict=True):
+        window, spans_inside = _window_with(encoded, found, places, rng)
         windows.append(window)
         spans.append(spans_inside)
     inputs, allowed = window_inputs(tokenizer, encoded, windows)
@@ -178,10 +186,13 @@ def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> t
 def text_without(
     answers: Sequence[str], others: Sequence[str], passages: Mapping[str, Passage], rng: np.random.Generator
 ) -> str | None:
-    """Draw the text of a passage that holds none of the answers, out of some ids; None if a few draws find none."""
-    for other in rng.permutation(len(others))[:_TRIES]:
+    """Draw the text of a passage that holds none of the answers, out of some ids; None if a few draws find none.
+
+    What holds an answer is decided as the metric of retrieval does, case aside.
+    """
+    for other in rng.choice(len(others), min(_TRIES, len(others)), replace=False):
         text = passages[others[other]].text
-        if not occurrences(answers, text):
+        if not has_answer(answer_tokens(text), answers):
             return text
     return None
 
@@ -192,8 +203,30 @@ def clip_to_tokens(tokenizer: PreTrainedTokenizerBase, text: str, limit: int) ->
     return clip(text, encoded["offset_mapping"], limit)
 
 
+def clip_before(tokenizer: PreTrainedTokenizerBase, text: str, place: int, limit: int) -> str:
+    """Cut whole words off a text's front where `place` is not in its first `limit` tokens, to bring it to their middle.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        text: Any text.
+        place: Character that has to stay.
+        limit: Tokens of the text that will be kept, from its front.
+
+    Returns:
+        The text, or its end, in which `place` stands about in the middle of the first `limit` tokens, or further back
+        where fewer follow.
+    """
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    at = next(i for i, (_, end) in enumerate(offsets) if end > place)
+    if at < limit:
+        return text
+    first = min(at - limit // 2, len(offsets) - limit)
+    fronts = (start for start, _ in offsets[first:at] if start <= place and not splits_word(text, start))
+    return text[next(fronts, place) :].lstrip()
+
+
 def _window_with(
-    encoded: BatchEncoding, windows: Sequence[int], characters: list[tuple[int, int]], rng: np.random.Generator
+    encoded: BatchEncoding, windows: Sequence[int], characters: Sequence[tuple[int, int]], rng: np.random.Generator
 ) -> tuple[int, list[tuple[int, int]]]:
     """Choose the first window that holds an answer, else any, and return it with the answers' tokens."""
     found = [(window, _token_spans(encoded, window, characters)) for window in windows]
@@ -201,7 +234,7 @@ def _window_with(
     return next(((window, spans) for window, spans in found if spans), drawn)
 
 
-def _token_spans(encoded: BatchEncoding, window: int, characters: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _token_spans(encoded: BatchEncoding, window: int, characters: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     offsets = encoded["offset_mapping"][window]
     inside = passage_positions(encoded, window)
     spans = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,13 @@ from torch import Tensor
 
 from training.tasks.base import Features, QuestionTask, by_title
 from training.tasks.pairs import PairOptions, pair_features, pair_loss, text_without
+from training.tasks.texts import answer_places
 
 if TYPE_CHECKING:
     from rom_haystack.modeling import ROMModel
-    from training.data.dataset import Question
+    from training.data.dataset import DataSet, Question
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,41 @@ class ReadingTask(PairTask):
 
     The span loss is the negative log-likelihood of all occurrences of the answer in the window together, since
     distant offsets may name the wrong one (Clark and Gardner, 2018, section 3.2, summed objective). Pairs without
-    the answer, unanswerable questions among them, have the null position as their only target.
+    the answer, unanswerable questions among them, have the null position as their only target. Questions whose answer
+    stands nowhere in their gold passage are left out.
     """
 
     Options = ReadingTaskOptions
     options: ReadingTaskOptions
+    nothing_found = "no question there has an answer that stands in its gold passage"
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:
         """Take questions with answers and those that are known to have none."""
         return bool(question.answers) or question.unanswerable
 
+    @classmethod
+    def items_of(cls, data: DataSet) -> list[Question]:
+        """Return the questions that the task trains on, and log how many are left out for want of their answer."""
+        items = super().items_of(data)
+        found = [
+            question
+            for question in items
+            if question.unanswerable or any(a in data.passages[question.passage_id].text for a in question.answers)
+        ]
+        if len(found) < len(items):
+            left_out = len(items) - len(found)
+            logger.info("reading: left out %d x question whose answer is not in its gold passage", left_out)
+        return found
+
     def collate(self, items: Sequence[Question], rng: np.random.Generator) -> Features:
         """Tokenise pairs and mark the answers' tokens, or the null position."""
         texts = [self._passage_text(question, rng) for question in items]
         queries = [question.text for question in items]
-        answers = [question.answers for question in items]
+        answers = [
+            answer_places(question, text) if text == self.passages[question.passage_id].text else []
+            for question, text in zip(items, texts, strict=True)
+        ]
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rom_haystack.metrics import answer_tokens, has_answer
 from training.errors import require
 from training.tasks.bank import load_bank
 from training.tasks.base import Features, QuestionTask, by_title
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
-from training.tasks.texts import WordIndex, occurrences
+from training.tasks.texts import WordIndex
 from training.towers import query_tower
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from training.data.dataset import Question
 
 _CONTRASTS = ("bank", "batch")
+#: Passages whose tokens are kept for the next batches, about 1 KB each.
+_KEPT = 65_536
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,8 @@ class RetrievalTask(QuestionTask):
 
     In the batch, each query is contrasted with every passage that is drawn for any query (DPR: Karpukhin et al., 2020,
     section 3.2). Each pair of a query and a drawn positive counts as one. A query's other positives, and passages that
-    contain one of its answers, count neither for nor against it: all those of the batch or, where the contrast is with
-    the bank, those of the query's articles or among its hard negatives.
+    hold one of its answers as the metric of retrieval finds it (case aside), count neither for nor against it: all
+    those of the batch and, in the bank, those of the query's articles and among its hard negatives.
 
     The bank, computed once, holds all passages as the untrained encoder saw them. It is contrasted with, and an anchor
     keeps live passages near their place in it, and general skill with them. Frozen and live vectors never meet in one
@@ -79,6 +83,7 @@ class RetrievalTask(QuestionTask):
         self._article = by_title(self._order)
         self._in_bank = self.options.contrast == "bank"
         self._bank = torch.empty(0)
+        self._tokens = lru_cache(_KEPT)(lambda row: answer_tokens(self._order[row].text))
 
     def prepare(self, model: ROMModel, folder: Path) -> None:
         """Encode the bank of passages, unless a run in this folder already has, or none is needed."""
@@ -100,20 +105,22 @@ class RetrievalTask(QuestionTask):
             pairs += [(index, row) for row in positives]
             drawn.update(positives, self._draw(question.hard_negative_ids, self.options.hard_negatives, rng))
         rows = sorted(drawn)
-        columns = range(len(self._order)) if self._in_bank else rows
-        place = {row: column for column, row in enumerate(columns)}
-        ignored = torch.zeros(len(pairs), len(columns), dtype=torch.bool)
-        live = None if self._in_bank else WordIndex({row: self._order[row].text for row in rows})
-        neutral = [self._neutral(question, live) for question in items]
-        for pair, (index, gold) in enumerate(pairs):
-            ignored[pair, [place[row] for row in neutral[index] if row in place and row != gold]] = True
+        place = {row: column for column, row in enumerate(rows)}
+        live = WordIndex({row: self._tokens(row) for row in rows})
+        neutral = [self._positives(question) | live.holders(question.answers) for question in items]
+        in_bank = {"ignored_in_bank": self._ignored_in_bank(items, pairs)} if self._in_bank else {}
         return {
             "queries": tokenize(self.tokenizer, [question.text for question in items], self.options.max_query_length),
             "passages": self._passage_tokens(rows),
             "rows": torch.tensor(rows),
             "asking": torch.tensor([index for index, _ in pairs]),
             "gold": torch.tensor([row for _, row in pairs]),
-            "ignored": ignored,
+            "ignored": _ignored(
+                [(index, place[gold]) for index, gold in pairs],
+                [{place[row] for row in found if row in place} for found in neutral],
+                len(rows),
+            ),
+            **in_bank,
         }
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
@@ -124,10 +131,14 @@ class RetrievalTask(QuestionTask):
         rows, gold, ignored = features["rows"], features["gold"], features["ignored"]
         scores = queries @ passages.T / self.options.temperature
         among = torch.searchsorted(rows, gold)
-        loss = contrast(scores, ignored[:, rows] if self._in_bank else ignored, among)
+        loss = contrast(scores, ignored, among)
         metrics = {"live_contrast": loss.item()}
         if self._in_bank:
-            scores, among = queries @ self._bank.T / self.options.temperature, gold
+            scores, ignored, among = (
+                queries @ self._bank.T / self.options.temperature,
+                features["ignored_in_bank"],
+                gold,
+            )
             bank_contrast = contrast(scores, ignored, gold)
             metrics["bank_contrast"] = bank_contrast.item()
             loss = (bank_contrast + loss) / 2
@@ -141,20 +152,34 @@ class RetrievalTask(QuestionTask):
     def _draw(self, ids: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
         return [self._row[ids[i]] for i in rng.permutation(len(ids))[:count]]
 
-    def _neutral(self, question: Question, live: WordIndex | None) -> set[int]:
-        """Return the rows of passages that answer a question: its positives, and what holds an answer.
+    def _positives(self, question: Question) -> set[int]:
+        return {self._row[passage_id] for passage_id in question.positive_ids}
 
-        That is looked for in the batch's passages, or without them in the question's articles and hard negatives.
-        """
-        positives = {self._row[passage_id] for passage_id in question.positive_ids}
-        if live is not None:
-            return positives | live.holders(question.answers)
-        suspects = {self._row[passage_id] for passage_id in question.hard_negative_ids}
-        for title in {self._order[row].title for row in positives}:
-            suspects.update(self._row[passage_id] for passage_id in self._article[title])
-        return positives | {row for row in suspects if occurrences(question.answers, self._order[row].text)}
+    def _ignored_in_bank(self, items: Sequence[Question], pairs: Sequence[tuple[int, int]]) -> Tensor:
+        neutral = []
+        for question in items:
+            positives = self._positives(question)
+            suspects = {self._row[passage_id] for passage_id in question.hard_negative_ids}
+            for title in {self._order[row].title for row in positives}:
+                suspects.update(self._row[passage_id] for passage_id in self._article[title])
+            neutral.append(positives | {row for row in suspects if has_answer(self._tokens(row), question.answers)})
+        return _ignored(pairs, neutral, len(self._order))
 
     def _passage_tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
         passages = [(self._order[row], self._with_title[row]) for row in rows]
         texts = [titled(self.tokenizer, passage) if title else passage.text for passage, title in passages]
         return tokenize(self.tokenizer, texts, self.options.max_passage_length)
+
+
+def _ignored(pairs: Sequence[tuple[int, int]], neutral: Sequence[set[int]], width: int) -> Tensor:
+    """Mark `[pairs, width]` what counts neither for nor against a query, out of `neutral` columns by query.
+
+    Args:
+        pairs: Query and gold column, which always counts.
+        neutral: By query, the columns that answer it.
+        width: Number of columns.
+    """
+    ignored = torch.zeros(len(pairs), width, dtype=torch.bool)
+    for pair, (query, gold) in enumerate(pairs):
+        ignored[pair, list(neutral[query] - {gold})] = True
+    return ignored

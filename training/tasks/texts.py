@@ -6,11 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
 from rom_haystack.inference.context import sentence_around
+from rom_haystack.metrics import answer_tokens
+from training.data.dataset import Question
 
 #: Most words of a recurring span.
 LONGEST_SPAN = 10
@@ -21,29 +24,30 @@ _JOINTS = (" ", "-", "'", "’")
 _STOP_WORDS = frozenset(STOPWORDS_EN_PLUS)
 #: A word that comes more often than this in a passage is compared at its first places only.
 _MOST_PLACES = 8
+#: Texts whose sentences are kept, less than 1 KB each beside the texts, which the data set holds anyway.
+_TEXTS_KEPT = 65_536
 
 
 class WordIndex:
-    """Knows which texts hold a word, so that few have to be searched for an answer.
+    """Knows which texts hold a token, so that few have to be searched for an answer.
 
     Args:
-        texts: Texts by a number of theirs.
+        tokens: The texts' `answer_tokens`, by a number of theirs.
     """
 
-    def __init__(self, texts: Mapping[int, str]) -> None:
-        self._texts = texts
+    def __init__(self, tokens: Mapping[int, str]) -> None:
+        self._tokens = tokens
         self._holders: dict[str, set[int]] = defaultdict(set)
-        for number, text in texts.items():
-            for word in set(_WORD.findall(text)):
-                self._holders[word].add(number)
+        for number, text in tokens.items():
+            for token in set(text.split()):
+                self._holders[token].add(number)
 
     def holders(self, answers: Sequence[str]) -> set[int]:
-        """Return the texts in which an answer stands as whole words, as `occurrences` finds it."""
+        """Return the texts that hold an answer, as the metric's `has_answer` finds it."""
         found = set[int]()
-        for answer in answers:
-            word = _WORD.search(answer)
-            suspects = self._holders.get(word[0], set()) if word else self._texts.keys()
-            found |= {number for number in suspects if occurrences([answer], self._texts[number])}
+        for answer in map(answer_tokens, answers):
+            suspects = min((self._holders.get(token, set()) for token in answer.split()), key=len, default=set())
+            found |= {number for number in suspects if answer in self._tokens[number]}
         return found
 
 
@@ -72,16 +76,45 @@ def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:
     ]
 
 
-def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """Go through a text's sentences: character offsets `(start, end)`. Very long ones come in pieces."""
-    place = 0
+def answer_places(question: Question, text: str) -> list[tuple[int, int]]:
+    """Find where a question's answers stand in its gold passage: character offsets `(start, end)`.
+
+    Args:
+        question: The question.
+        text: The gold passage's text.
+
+    Returns:
+        Every place where an answer stands as whole words. If there is none, the places that the question states, and
+        without these any place, as of "six" in "sixth"; none where the text holds no answer.
+    """
+    whole = occurrences(question.answers, text)
+    if whole:
+        return whole
+    stated = [
+        (start, start + len(answer))
+        for answer, start in zip(question.answers, question.starts, strict=False)
+        if start is not None and text.startswith(answer, start)
+    ]
+    return stated or [
+        (match.start(), match.end()) for answer in question.answers for match in re.finditer(re.escape(answer), text)
+    ]
+
+
+@lru_cache(_TEXTS_KEPT)
+def sentences(text: str) -> tuple[tuple[int, int], ...]:
+    """Return a text's sentences in order: character offsets `(start, end)`. Very long ones come in pieces.
+
+    They are kept, as tasks ask for those of a passage in every epoch.
+    """
+    found, place = [], 0
     while place < len(text):
         if text[place].isspace():
             place += 1
             continue
         _, end = sentence_around(text, place, place + 1)
-        yield place, end
+        found.append((place, end))
         place = end
+    return tuple(found)
 
 
 def without(text: str, start: int, end: int) -> str:
@@ -107,7 +140,6 @@ def recurring_spans(text: str) -> Iterator[RecurringSpan]:
         if not _is_stop_word(word[0]):
             places[word[0]].append(place)
     found = set[RecurringSpan]()
-    bounds: list[tuple[int, int]] | None = None
     for recurring in places.values():
         for one, other in combinations(recurring[:_MOST_PLACES], 2):
             if _goes_on_before(text, words, one, other):
@@ -116,8 +148,7 @@ def recurring_spans(text: str) -> Iterator[RecurringSpan]:
             span = text[words[one].start() : words[one + length - 1].end()]
             if len(span) < 2:
                 continue
-            bounds = list(sentences(text)) if bounds is None else bounds
-            holders = {_holder(bounds, words[place], words[place + length - 1]) for place in (one, other)}
+            holders = {_holder(sentences(text), words[place], words[place + length - 1]) for place in (one, other)}
             if len(holders) == 2 and None not in holders:
                 new = {RecurringSpan(span, *holder) for holder in filter(None, holders)} - found
                 found |= new
@@ -155,5 +186,5 @@ def _is_stop_word(word: str) -> bool:
     return word.lower() in _STOP_WORDS
 
 
-def _holder(bounds: list[tuple[int, int]], first: re.Match[str], last: re.Match[str]) -> tuple[int, int] | None:
+def _holder(bounds: Sequence[tuple[int, int]], first: re.Match[str], last: re.Match[str]) -> tuple[int, int] | None:
     return next(((start, end) for start, end in bounds if start <= first.start() and last.end() <= end), None)
