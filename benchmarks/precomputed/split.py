@@ -104,10 +104,11 @@ class SplitModel(ROMModel):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         head: str = "retrieval",
+        **head_inputs: Tensor,
     ) -> dict[str, Tensor]:
         """Encode a batch and apply one head, as `ROMModel.forward`; pairs are told from the rest by the head."""
         if head != "reading" or token_type_ids is None:
-            return super().forward(input_ids, attention_mask, token_type_ids, head)
+            return super().forward(input_ids, attention_mask, token_type_ids, head, **head_inputs)
         length = input_ids.shape[1]
         layout = self._lay_out(input_ids, attention_mask.bool(), token_type_ids)
         states: Tensor = self.encoder.embeddings(

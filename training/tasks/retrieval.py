@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rom_haystack.metrics import answer_tokens, has_answer
+from rom_haystack.metrics import answer_tokens
 from training.errors import require
 from training.tasks.bank import load_bank
 from training.tasks.base import Features, QuestionTask, by_title
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
-from training.tasks.texts import WordIndex
+from training.tasks.texts import WordIndex, tokens_of
 from training.towers import query_tower
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ class RetrievalTask(QuestionTask):
             suspects = {self._row[passage_id] for passage_id in question.hard_negative_ids}
             for title in {self._order[row].title for row in positives}:
                 suspects.update(self._row[passage_id] for passage_id in self._article[title])
-            neutral.append(positives | {row for row in suspects if has_answer(self._tokens(row), question.answers)})
+            wanted = tokens_of(question.answers)
+            neutral.append(positives | {row for row in suspects if any(w in self._tokens(row) for w in wanted)})
         return _ignored(pairs, neutral, len(self._order))
 
     def _passage_tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:

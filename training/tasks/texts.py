@@ -45,8 +45,8 @@ class WordIndex:
     def holders(self, answers: Sequence[str]) -> set[int]:
         """Return the texts that hold an answer, as the metric's `has_answer` finds it."""
         found = set[int]()
-        for answer in map(answer_tokens, answers):
-            suspects = min((self._holders.get(token, set()) for token in answer.split()), key=len, default=set())
+        for answer in tokens_of(answers):
+            suspects = min((self._holders.get(token, set()) for token in answer.split()), key=len)
             found |= {number for number in suspects if answer in self._tokens[number]}
         return found
 
@@ -64,6 +64,11 @@ class RecurringSpan:
     text: str
     start: int
     end: int
+
+
+def tokens_of(answers: Sequence[str]) -> list[str]:
+    """Return the `answer_tokens` of answers that have any: a text holds an answer whose tokens are part of its own."""
+    return [tokens for tokens in map(answer_tokens, answers) if not tokens.isspace()]
 
 
 def occurrences(answers: Sequence[str], text: str) -> list[tuple[int, int]]:
