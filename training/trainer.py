@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from rom_haystack.modeling import ROMModel
 from training.batches import StepDataset, in_steps, only_item, plan_of
 from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, WriteMetrics
-from training.checkpoints import checkpoint_at, history_of, last_checkpoint
+from training.checkpoints import checkpoint_at, history_of, last_checkpoint, whole_checkpoints
 from training.curves import write_curves
 from training.data.dataset import DataSet
 from training.data.formats import read_together
@@ -81,6 +81,8 @@ def train_model(
             task.prepare(model, output)
     checkpoint = last_checkpoint(output)
     stopping = None if recipe.patience is None else EarlyStopping(PREFIX + recipe.metric, recipe.patience)
+    if stopping is not None:
+        require_best(output, stopping, history_of(checkpoint))
     trainer = ROMTrainer(
         model=model,
         args=arguments,
@@ -191,6 +193,21 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         logger.warning("Only one of %d GPUs is used. `accelerate launch -m training …` uses all.", arguments.n_gpu)
         arguments._n_gpu = 1  # noqa: SLF001 (the only way to tell it)
     return arguments
+
+
+def require_best(output: Path, stopping: EarlyStopping, history: Sequence[dict[str, Any]]) -> None:
+    """Refuse to continue a run with patience where the model of its best evaluation so far was not kept.
+
+    Raises:
+        RecipeError: The run went on without patience, so that this checkpoint was deleted or never written.
+    """
+    step = stopping.best_step(history)
+    if step is not None and step not in whole_checkpoints(output):
+        raise RecipeError(
+            f"Recipe key 'patience' is {stopping.patience}, but {output} has no checkpoint of its best evaluation so "
+            f"far, after step {step}, as it was trained without patience. Leave 'patience' out, or choose another "
+            "--output."
+        )
 
 
 def load_best(model: ROMModel, output: Path, stopping: EarlyStopping, history: Sequence[dict[str, Any]]) -> None:
