@@ -110,5 +110,11 @@ def test_two_processes_train_like_one_that_takes_two_batches_a_step(
     assert same_weights(weights_of(tmp_path / "alternating-parts"), weights)
     starts = json.loads((tmp_path / "alternating-parts" / "environment.json").read_text(encoding="utf-8"))
     assert [(start["after_step"], start["processes"]) for start in starts] == [(0, 2), (2, 2)]
+    said = [(tmp_path / f"failed-{rank}.txt").read_text() for rank in (0, 1)]  # neither waits for the other
+    assert said[0].startswith("In step 1 another process's loss is not finite, so training stopped.")
+    assert said[1].startswith("In step 1 the loss is not finite (reading: nan), so training stopped.")
+    assert [(tmp_path / "failed" / name).is_dir() for name in ("failed-step-1", "failed-step-1-process-1")] == [
+        True
+    ] * 2
     with pytest.raises(RecipeError, match="belongs to a run with processes = 2, not 1"):
         train(make_recipe(bert_folder, name="joint", **changes), data_root, tmp_path / "joint-whole")

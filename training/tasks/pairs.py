@@ -117,7 +117,7 @@ def pair_features(
     return {"inputs": dict(batch), "targets": targets, "allowed": allowed, "relevant": relevant}
 
 
-def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> tuple[Tensor, dict[str, float]]:
+def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Return span loss plus weighted relevance loss of `pair_features`, and both as metrics.
 
     Every occurrence of an answer is right: the loss sums their probabilities (marginal likelihood, Clark and Gardner,
@@ -133,7 +133,7 @@ def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> t
         outputs["relevance_logits"].float(), features["relevant"]
     )
     loss = span_loss + relevance_weight * relevance_loss
-    return loss, {"span_loss": span_loss.item(), "relevance_loss": relevance_loss.item()}
+    return loss, {"span_loss": span_loss.detach(), "relevance_loss": relevance_loss.detach()}
 
 
 def text_without(

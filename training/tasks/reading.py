@@ -50,7 +50,7 @@ class ReadingTask(QuestionTask):
         answers = [question.answers for question in items]
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
         return pair_loss(model, features, self.options.relevance_weight)
 

@@ -62,7 +62,7 @@ class RecurringSpansTask(PassageTask):
             texts.append(without(passage.text, span.start, span.end) if negative is None else negative)
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
         return pair_loss(model, features, self.options.relevance_weight)
 

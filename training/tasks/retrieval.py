@@ -125,7 +125,7 @@ class RetrievalTask(QuestionTask):
             "ignored": ignored,
         }
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the contrast (with a bank, the mean of both) plus the weighted anchor."""
         queries, passages = (embed(model, features[kind], self.options.chunk_size) for kind in ("queries", "passages"))
         queries = queries[features["asking"]]
@@ -133,18 +133,18 @@ class RetrievalTask(QuestionTask):
         scores = queries @ passages.T / self.options.temperature
         among = torch.searchsorted(rows, gold)
         loss = contrast(scores, ignored[:, rows] if self._in_bank else ignored, among)
-        metrics = {"live_contrast": loss.item()}
+        metrics = {"live_contrast": loss.detach()}
         if self._in_bank:
             scores, among = queries @ self._bank.T / self.options.temperature, gold
             bank_contrast = contrast(scores, ignored, gold)
-            metrics["bank_contrast"] = bank_contrast.item()
+            metrics["bank_contrast"] = bank_contrast.detach()
             loss = (bank_contrast + loss) / 2
         if self.options.anchor_weight:
             anchor = 1 - functional.cosine_similarity(passages, self._bank[rows]).mean()
-            metrics["anchor"] = anchor.item()
+            metrics["anchor"] = anchor.detach()
             loss = loss + self.options.anchor_weight * anchor
         hits = scores.masked_fill(ignored, -torch.inf).argmax(-1) == among
-        return loss, {**metrics, "recall@1": hits.float().mean().item()}
+        return loss, {**metrics, "recall@1": hits.float().mean()}
 
     @torch.no_grad()
     def _encode_all(self, model: ROMModel, batch_size: int = 64) -> Tensor:
