@@ -108,7 +108,7 @@ def evaluate(
     settings = result["settings"]
     errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
     Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
-    Console().print(f"Their scores: {errors} with factors fitted on the other half of them")
+    Console().print(f"Their scores: {errors} with factors fitted on the other half of the articles")
     if report:
         write_report(result, report)
 

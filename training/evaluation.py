@@ -137,7 +137,8 @@ def evaluate(
         answers = best_answer_per_question(encoder, read)
         results[name] |= prefixed("end-to-end ", answer_scores([question for question, _ in read], answers))
         if name == "rom":
-            trust = _trust(answers, results[name]["end-to-end F1"])
+            about = [gold[q.passage_id].title or q.passage_id for q, _ in read]
+            trust = _trust(answers, results[name]["end-to-end F1"], about)
             misses = without_answer([questions[i] for i in sample], passages, ranking[sample])
     answers = _read_gold(encoder, questions, gold)
     results["rom"] |= prefixed("reading ", answer_scores(questions, answers))
@@ -293,13 +294,13 @@ def _read_gold(
     return best_answer_per_question(encoder, [(q, [passages[q.passage_id].text]) for q in questions])
 
 
-def _trust(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> dict[str, float]:
+def _trust(answers: Sequence[Answer | None], quality: NDArray[np.float64], articles: Sequence[str]) -> dict[str, float]:
     """Say how far the scores of answers can be trusted; see `evaluate`."""
     logits = np.array([answer.logit if answer else -np.inf for answer in answers])
     return {
         "calibration factor": calibration_factor(answers, quality),
         "calibration error": round(100 * expected_error(logits, quality, ReadingOptions().calibration_factor), 2),
-        "calibration error fitted": round(100 * cross_fitted_error(logits, quality), 2),
+        "calibration error fitted": round(100 * cross_fitted_error(logits, quality, articles), 2),
     }
 
 
