@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer
 
 from training.callbacks import EarlyStopping
@@ -138,6 +139,14 @@ class ROMTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the run's batches. Workers are forked: they share the data, and never touch the device."""
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        if loader.num_workers:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+            loader.multiprocessing_context = "fork"
+        return loader
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)

@@ -59,6 +59,8 @@ class Recipe:
         metric: Metric of it that early stopping watches, see `training.development`; the higher the better.
         patience: Evaluations in a row without a better one after which training stops. The model of the best
             evaluation is then the run's, whether training stopped early or not. None never stops and keeps the last.
+        workers: Processes that make batches ahead, for each device; it changes nothing but the speed. None for 0 on
+            CPUs, where the training process makes them itself, and for up to 8 on a GPU.
         tensorboard: Write TensorBoard's event files, too.
         remarks: What the model card should say of how the run went (hardware, time, interruptions).
     """
@@ -90,6 +92,7 @@ class Recipe:
     development_questions: int = 200
     metric: str = "F1"
     patience: int | None = None
+    workers: int | None = None
     tensorboard: bool = False
     remarks: str = ""
     task_options: dict[str, Any] = field(default_factory=dict, init=False, compare=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ from training.starting import load_start
 from training.tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
+
+#: Most processes that make batches for a GPU, where the recipe does not say.
+_MOST_WORKERS = 8
+
+#: Batches that each of them makes ahead.
+_PREFETCHED = 4
 
 
 def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = None) -> Path | None:
@@ -164,6 +171,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     """
     if recipe.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise RecipeError("Recipe key 'bf16' is true, but this GPU has no bfloat16; set it to false.")
+    on_gpu, workers = torch.cuda.is_available(), worker_count(recipe)
     arguments = TrainingArguments(
         output_dir=str(output),
         max_steps=recipe.steps,
@@ -176,7 +184,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         max_grad_norm=recipe.max_grad_norm,
         optim="adamw_torch_fused",
         bf16=recipe.bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not on_gpu,
         seed=recipe.seed,
         data_seed=recipe.seed,
         save_steps=recipe.checkpoint_every,
@@ -184,8 +192,11 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         logging_steps=min(recipe.log_every, recipe.steps),
         logging_nan_inf_filter=False,  # such losses stop the run
         remove_unused_columns=False,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        dataloader_prefetch_factor=_PREFETCHED if workers else None,
+        dataloader_pin_memory=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},
         disable_tqdm=True,  # `Progress` shows it
         report_to=["tensorboard"] if recipe.tensorboard else [],
     )
@@ -208,6 +219,23 @@ def require_best(output: Path, stopping: EarlyStopping, history: Sequence[dict[s
             f"far, after step {step}, as it was trained without patience. Leave 'patience' out, or choose another "
             "--output."
         )
+
+
+def worker_count(recipe: Recipe) -> int:
+    """Return how many processes make batches for this one.
+
+    Raises:
+        RecipeError: The recipe asks for some where processes can't be forked.
+    """
+    forks = "fork" in torch.multiprocessing.get_all_start_methods()
+    if recipe.workers and not forks:
+        raise RecipeError(
+            f"Recipe key 'workers' is {recipe.workers}, but this system can't fork processes; set it to 0."
+        )
+    if recipe.workers is not None or not (forks and torch.cuda.is_available()):
+        return recipe.workers or 0
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MOST_WORKERS, cores - 1))
 
 
 def load_best(model: ROMModel, output: Path, stopping: EarlyStopping, history: Sequence[dict[str, Any]]) -> None:
