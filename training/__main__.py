@@ -34,6 +34,9 @@ from training.trainer import train as run_training
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and evaluate ROM models.")
 console = Console(stderr=True)
 
+#: Set of questions without an answer that is taken where it is there.
+_UNANSWERABLE = "squad/dev_unanswerable"
+
 Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use instead of the recipe's encoder.")]
@@ -83,9 +86,9 @@ def evaluate(
     end_to_end_limit: Annotated[int, typer.Option(min=1, help="Questions for the end-to-end figures.")] = 1000,
     passages: Annotated[int, typer.Option(min=1, help="Passages read per question end to end.")] = 10,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
-    unanswerable: Annotated[str, typer.Option(help="Set of questions without an answer; left out if not there.")] = (
-        "squad/dev_unanswerable"
-    ),
+    unanswerable: Annotated[
+        str | None, typer.Option(help=f"Set of questions without an answer; default: {_UNANSWERABLE}, if it is there.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
 ) -> None:
@@ -97,7 +100,7 @@ def evaluate(
             model,
             data,
             base=base,
-            unanswerable_in=unanswerable if (data / unanswerable).is_dir() else None,
+            unanswerable_in=unanswerable or (_UNANSWERABLE if (data / _UNANSWERABLE).is_dir() else None),
             limit=limit,
             end_to_end_limit=end_to_end_limit,
             passage_count=passages,

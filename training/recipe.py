@@ -12,7 +12,7 @@ import yaml
 
 from training.errors import OptionError, RecipeError
 from training.limits import check_limits
-from training.schedules import SCHEDULES, Mixture, Stage
+from training.schedules import SCHEDULES, STAGED, Mixture, Stage
 from training.tasks import TASKS
 
 Options = TypeVar("Options")
@@ -37,7 +37,7 @@ class Recipe:
         schedule: Name of the schedule, see `training.schedules`.
         stages: Parts of the run for the schedules `sequential` and `annealed`, each with the `weights` of the tasks it
             trains, which multiply the tasks' own, and its `share` of the steps; None makes each task a stage, in the
-            order of `tasks`, all equally long. The other schedules leave it alone.
+            order of `tasks`, all equally long.
         seed: Seed of weights, data order and sampling.
         learning_rate: Peak learning rate, reached after warm-up, then falling linearly to 0.
         warmup_ratio: Share of the steps in which the learning rate rises.
@@ -146,6 +146,11 @@ class Recipe:
         for name in self.tasks:
             if name not in trained:
                 raise RecipeError(f"Recipe key 'stages' has no stage that trains task '{name}'; add it to one.")
+        if self.schedule not in STAGED:
+            raise RecipeError(
+                f"Recipe key 'stages' is given, but the schedule '{self.schedule}' knows none; leave it out, or choose "
+                f"'schedule' from {', '.join(STAGED)}."
+            )
 
 
 def load_recipe(path: Path, **overrides: Any) -> Recipe:

@@ -80,6 +80,7 @@ def train_model(
     development = build_development(recipe, data, model)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
+    plan = plan_of(recipe, arguments.world_size)
     with arguments.main_process_first(desc="claiming the run folder"):
         claim_folder(recipe, data, output, arguments.world_size)
     model.to(arguments.device)
@@ -93,7 +94,7 @@ def train_model(
     trainer = ROMTrainer(
         model=model,
         args=arguments,
-        train_dataset=StepDataset(tasks, plan_of(recipe, arguments.world_size)),
+        train_dataset=StepDataset(tasks, plan),
         data_collator=only_item,
         processing_class=tokenizer,
         tasks=tasks,
