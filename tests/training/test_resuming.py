@@ -56,17 +56,17 @@ def recipe_file(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="takes a system that forks")
-def test_killed_at_any_moment_of_a_save_it_continues_to_the_same_end(
+def test_killed_at_the_start_the_middle_or_the_end_of_a_save_it_continues_to_the_same_end(
     bert_folder, make_recipe, recipe_file, data_root, tmp_path
 ):
     recipe = make_recipe(bert_folder, steps=5, checkpoint_every=1, log_every=2, dropout=0.1)
     runs = tmp_path / "runs"
     runs.mkdir()
-    printed = run_child(HERE / "kill_while_saving.py", recipe_file(recipe), data_root, runs, 6)
+    printed = run_child(HERE / "kill_while_saving.py", recipe_file(recipe), data_root, runs, 3)
     result = json.loads(printed.splitlines()[-1])
     assert result["total"] > 20
-    assert len(result["moments"]) == 6
-    assert result["ended"] == [0] + [-9, 0] * 6
+    assert len(result["moments"]) == 3
+    assert result["ended"] == [0] + [-9, 0] * 3
     expected, weights = metrics_of(runs / "whole"), weights_of(runs / "whole")
     assert [entry["step"] for entry in expected] == [2, 4, 5, 5]
     assert [entry["loss"] > 0 for entry in expected[:-1]] == [True] * 3
