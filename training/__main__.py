@@ -41,6 +41,9 @@ from training.trainer import train as run_training
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and evaluate ROM models.")
 console = Console(stderr=True)
 
+#: Set of questions without an answer that is taken where it is there.
+_UNANSWERABLE = "squad/dev_unanswerable"
+
 Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use instead of the recipe's encoder.")]
@@ -97,9 +100,9 @@ def evaluate(
     ] = None,
     beir: Annotated[list[str] | None, typer.Option(help="Folder in BEIR's form for nDCG@10 (repeatable).")] = None,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
-    unanswerable: Annotated[str, typer.Option(help="Set of questions without an answer; left out if not there.")] = (
-        "squad/dev_unanswerable"
-    ),
+    unanswerable: Annotated[
+        str | None, typer.Option(help=f"Set of questions without an answer; default: {_UNANSWERABLE}, if it is there.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
 ) -> None:
@@ -111,7 +114,7 @@ def evaluate(
             base=base,
             further=further or [],
             beir=beir or [],
-            unanswerable=unanswerable if (data / unanswerable).is_dir() else None,
+            unanswerable=unanswerable or (_UNANSWERABLE if (data / _UNANSWERABLE).is_dir() else None),
             limit=limit,
             end_to_end_limit=end_to_end_limit,
             passage_count=passages,
@@ -126,7 +129,7 @@ def evaluate(
     settings = result["settings"]
     errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
     Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
-    Console().print(f"Their scores: {errors} with factors fitted on the other half of them")
+    Console().print(f"Their scores: {errors} with factors fitted on the other half of the articles")
     if report:
         write_report(result, report)
 

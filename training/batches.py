@@ -11,8 +11,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from training.errors import RecipeError
 from training.recipe import Recipe
-from training.schedules import SCHEDULES, Plan, shares
+from training.schedules import SCHEDULES, Plan, shares, stage_lengths
 from training.tasks import Task
 
 
@@ -52,8 +53,21 @@ def only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def plan_of(recipe: Recipe, processes: int) -> Plan:
-    """Plan what every batch of a run trains, those of all processes in one row."""
-    return SCHEDULES[recipe.schedule](recipe.mixture, recipe.steps * _batches_per_step(recipe, processes), recipe.seed)
+    """Plan what every batch of a run trains, those of all processes in one row.
+
+    Raises:
+        RecipeError: The run is too short for a stage of `sequential`.
+    """
+    mixture, batches = recipe.mixture, recipe.steps * _batches_per_step(recipe, processes)
+    if recipe.schedule == "sequential":
+        for number, length in enumerate(stage_lengths(mixture, batches)):
+            if length == 0:
+                tasks = ", ".join(mixture.stage_weights[number])
+                raise RecipeError(
+                    f"Recipe key 'steps' is {recipe.steps}, of which stage {number + 1} of 'sequential' ({tasks}) gets "
+                    "none; train longer, or give it a larger 'share' in 'stages'."
+                )
+    return SCHEDULES[recipe.schedule](mixture, batches, recipe.seed)
 
 
 def in_steps(recipe: Recipe, tasks: Mapping[str, Task[Any]]) -> Recipe:

@@ -2,9 +2,9 @@
 
 Questions of development data are answered by reading all retrieved passages, several retrievers each giving its own
 order. Then a rule is sought that reads as few of them as possible, while its best answer is the one of exact reading
-as often as promised. The same answers say how log-odds become scores, and together with questions without an answer,
-from where on an answer is given. Half of the articles fit rules and scores; everything that is reported was measured on
-other questions.
+as often as promised. The same answers, together with those to questions without an answer, say from where on an answer
+is given and how log-odds become scores. Half of the articles fit rules and scores; everything that is reported was
+measured on other questions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.files import replace_file
 from training.rankers import BM25Ranker, DenseRanker, Ranker
-from training.scores import check_scores, fit_scores
+from training.scores import check_scores, fit_scores, judge, kinds
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule
-from training.unanswerable import Judged
 
 #: By setting, how often its best answer must be the one of exact reading.
 PROMISES = {"cautious": 0.995, "fast": 0.97}
@@ -81,12 +80,6 @@ class RetrieveAndRead:
             f1=_scores(f1, found, golds).reshape(ranking.shape),
         )
 
-    def read_own(self, questions: Sequence[Question], rows: Mapping[str, int]) -> list[Answer | None]:
-        """Read each question's own passage (`rows` by its id), and return the best answer."""
-        pairs = [(question.text, rows[question.passage_id]) for question in questions]
-        self._read(list(dict.fromkeys(pair for pair in pairs if pair not in self._answers)))
-        return [self._answers[pair] for pair in pairs]
-
     def rank(self, queries: Sequence[str], order: str, count: int) -> NDArray[np.int64]:
         """Return `[len(queries), count]` rows of passages, best first."""
         if order != "hybrid":
@@ -131,8 +124,9 @@ def calibrate(
 
     The questions of `questions_in` about half of the articles fit the rules, with passages from dense retrieval. The
     others check them; so do questions of other sets, passages from BM25 and from both retrievers fused, and up to
-    twice as many passages. The same half fits the scores, and with the unanswerable questions of all sets about its
-    articles, the threshold of "no answer"; the others check them.
+    twice as many passages. The same half's best answers in these passages, with those to the unanswerable questions of
+    all sets about its articles, fit the scores and the threshold of "no answer"; the others check them. Both hold for
+    such a mix of questions, whose numbers are given, and for as many passages.
 
     Args:
         spec: The checkpoint and the engine that runs it.
@@ -148,7 +142,8 @@ def calibrate(
 
     Returns:
         What `calibration.json` holds: below `stopping`, the `passage_score_weight`, the `settings` and what was
-        `measured`; below `scores`, a `ScoreCalibration` and what was `measured` on other questions (`check_scores`).
+        `measured`; below `scores`, a `ScoreCalibration`, and, `measured`, what it was fitted on and how it does on
+        other questions (`check_scores`).
 
     Raises:
         CheckpointError: The checkpoint can't be loaded.
@@ -176,6 +171,9 @@ def calibrate(
     held_out = [question for question, fit in zip(questions, fits, strict=True) if not fit]
     for promise in promises.values():
         allowed_errors(len(fitting), promise)  # too few questions are found before hours of reading
+    of_both_kinds = _of_both_kinds((fitting, held_out), data, {questions_in, *checks_in}, collection)
+    if not all(of_both_kinds):
+        raise DataError(f"{data / questions_in}: too few questions with a known answer to measure scores of answers.")
     asked = {questions_in: draw(held_out, check_limit, rng)}
     asked |= {name: draw(_questions(data / name, collection), check_limit, rng) for name in checks_in}
     work = RetrieveAndRead(encoder, list(collection.values()), ReadingOptions(answers_per_seq=1))
@@ -183,10 +181,8 @@ def calibrate(
     fitting_read = work.read(fitting, _ORDERS[0], passage_count)
     sample = fitting_read.logits
     rules = {name: fit_rule(sample, promise, passage_score_weight=weight) for name, promise in promises.items()}
-    judged_fitting, judged_held_out = _judged_halves(
-        work, data, {questions_in, *checks_in}, collection, fitting, held_out
-    )
-    scores = fit_scores(fitting_read, judged_fitting, weight)
+    judged = [judge(work.read(half, _ORDERS[0], passage_count), half) for half in of_both_kinds]
+    scores = fit_scores(judged[0], weight)
     held_out_read = work.read(held_out, _ORDERS[0], passage_count)
     checks = [(questions_in, _ORDERS[0], held_out_read)]
     checks += [
@@ -210,7 +206,14 @@ def calibrate(
                 ],
             },
         },
-        "scores": {**asdict(scores), "measured": check_scores(held_out_read, judged_held_out, scores)},
+        "scores": {
+            **asdict(scores),
+            "measured": {
+                "passages per question": min(passage_count, len(collection)),
+                **{f"fitted on {kind}": count for kind, count in kinds(judged[0]).items()},
+                **check_scores(judged[1], scores),
+            },
+        },
     }
 
 
@@ -283,29 +286,22 @@ def _questions(folder: Path, collection: Mapping[str, Passage]) -> list[Question
     return questions
 
 
-def _judged_halves(
-    work: RetrieveAndRead,
-    data: Path,
-    sets: Collection[str],
-    collection: Mapping[str, Passage],
-    fitting: Sequence[Question],
-    held_out: Sequence[Question],
-) -> tuple[Judged, Judged]:
-    """Read own passages: of the questions of both halves, and of the sets' unanswerable ones about their articles."""
-    rows = {passage_id: row for row, passage_id in enumerate(collection)}
+def _of_both_kinds(
+    halves: Sequence[Sequence[Question]], data: Path, sets: Collection[str], collection: Mapping[str, Passage]
+) -> list[list[Question]]:
+    """Take from halves the questions with answers, beside the sets' unanswerable ones about the same articles."""
     impossible = [
         question
         for name in sorted(sets)
         for question in read_questions(data / name)
         if question.unanswerable and question.passage_id in collection
     ]
-    halves = []
-    for half in (fitting, held_out):
+    asked = []
+    for half in halves:
         titles = {collection[question.passage_id].title for question in half}
-        asked = [question for question in half if question.answers]
-        asked += [question for question in impossible if collection[question.passage_id].title in titles]
-        halves.append(Judged.of(asked, work.read_own(asked, rows)))
-    return halves[0], halves[1]
+        about = [question for question in impossible if collection[question.passage_id].title in titles]
+        asked.append([question for question in half if question.answers] + about)
+    return asked
 
 
 def _totals(found: ReadPassages) -> list[int]:

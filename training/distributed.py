@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over all processes.
+def average_gradients(parameters: Sequence[nn.Parameter], fine: Tensor) -> Tensor:
+    """Replace every gradient by its mean over all processes, and share whether all processes are fine.
 
     A parameter without a gradient in some processes counts there as if its gradient were 0; without one in all, it
     keeps none, so that the optimizer leaves it alone.
 
     Args:
-        parameters: The same ones, in the same order, in every process.
+        parameters: The same ones, in the same order, in every process; at least one is trained.
+        fine: Whether this process is, as a boolean on their device.
+
+    Returns:
+        Whether every process is, likewise.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if not trained:
-        return
-    used = torch.tensor([parameter.grad is not None for parameter in trained], device=trained[0].device).int()
-    distributed.all_reduce(used)
-    shared = [parameter for parameter, count in zip(trained, used.tolist(), strict=True) if count]
+    used = torch.tensor([parameter.grad is not None for parameter in trained], device=fine.device)
+    counts = torch.cat([used, ~fine[None]]).int()
+    distributed.all_reduce(counts)
+    shared = [parameter for parameter, count in zip(trained, counts[:-1].tolist(), strict=True) if count]
     for parameter in shared:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -35,3 +38,4 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parts = flat.split([gradient.numel() for gradient in of_kind])
         for gradient, part in zip(of_kind, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+    return counts[-1] == 0

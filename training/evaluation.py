@@ -172,7 +172,8 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
         answers, read = _end_to_end(reader, asked, passages, ranking[sample], options)
         scores[name] = recall_scores(questions, passages, ranking) | read
         if name == "rom":
-            trusted = trust(answers, read["end-to-end F1"])
+            about = [gold[question.passage_id].title or question.passage_id for question in asked]
+            trusted = trust(answers, read["end-to-end F1"], about)
             misses = without_answer(asked, passages, ranking[sample])
     for name, more in [*_further(make, data, options), *_beir(make, data, options)]:
         scores[name] |= more

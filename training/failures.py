@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -54,12 +55,25 @@ def failed_step(
     )
 
 
-def finite_gradients(model: nn.Module) -> bool:
-    """Tell whether every gradient of a model is finite."""
+def all_finite(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tell whether numbers are finite, as a boolean on their device, which nothing waits for yet."""
+    return torch.isfinite(torch.stack([value.float() for value in values])).all()
+
+
+def finite_gradients(model: nn.Module) -> torch.Tensor:
+    """Tell whether every gradient of a model is finite, as a boolean on its device."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    return not gradients or bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
+    return torch.isfinite(torch.nn.utils.get_total_norm(gradients)).all()
 
 
-def not_finite(losses: Iterable[tuple[str, float]]) -> str:
-    """Say which loss of several, by task, is no finite number."""
-    return "the loss is not finite (" + ", ".join(f"{name}: {loss:.4g}" for name, loss in losses) + ")"
+def what_failed(losses: Iterable[tuple[str, float]], *, everywhere: bool) -> str:
+    """Say what of a step is no finite number.
+
+    Args:
+        losses: This process's losses, each with its task.
+        everywhere: Whether the losses of all processes are finite.
+    """
+    wrong = [f"{name}: {loss:.4g}" for name, loss in losses if not math.isfinite(loss)]
+    if wrong:
+        return f"the loss is not finite ({', '.join(wrong)})"
+    return "a gradient is not finite" if everywhere else "another process's loss is not finite"

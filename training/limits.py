@@ -21,6 +21,7 @@ _LEAST = {
     "evaluate_every": 1,
     "development_questions": 1,
     "patience": 1,
+    "workers": 0,
 }
 
 #: Metrics of development data by the head that they need. All are means from 0 to 1, the higher the better.

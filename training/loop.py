@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer
 
 from training.callbacks import EarlyStopping
@@ -19,7 +20,7 @@ from training.checkpoints import checkpoint_at, partial_checkpoints, publish
 from training.development import Development
 from training.distributed import average_gradients
 from training.errors import RunError
-from training.failures import failed_step, finite_gradients, not_finite
+from training.failures import all_finite, failed_step, finite_gradients, what_failed
 from training.files import delete_folder
 from training.layers import layer_factors, split_rates
 from training.tasks import Task
@@ -55,6 +56,7 @@ class ROMTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self._metrics = Means()
         self._items: list[int] = []
+        self._losses: list[tuple[str, Tensor]] = []
         self._staging: Path | None = None
 
     def compute_loss(
@@ -64,20 +66,19 @@ class ROMTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002 (the base class passes it)
     ) -> Any:
-        """Add up the weighted losses of the step's tasks."""
+        """Add up the weighted losses of the step's tasks, without a look at them: a look waits for the device."""
         self._items.append(inputs["item"])
         total: Tensor | None = None
-        losses: list[tuple[str, float]] = []
         for name, features in inputs["features"].items():
             loss, metrics = self.tasks[name].loss(self.model, features)
-            losses.append((name, loss.item()))
+            self._losses.append((name, loss.detach()))
             weighted = inputs["weights"][name] * loss
             total = weighted if total is None else total + weighted
             for metric, value in metrics.items():
                 self._metrics.add(f"{name}/{metric}", value)
-        if total is None or not torch.isfinite(total):
-            raise self._failed(not_finite(losses))
-        self._metrics.add("loss", total.item())
+        if total is None:
+            raise RunError(f"Batch {inputs['item']} of the plan trains no task.")
+        self._metrics.add("loss", total)
         return (total, {}) if return_outputs else total
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
@@ -88,14 +89,16 @@ class ROMTrainer(Trainer):
         return optimizer
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Train a batch; with the last one of a step, share and check the gradients."""
+        """Train a batch; with the last one of a step, share the gradients, and check them with the losses."""
         loss: Tensor = super().training_step(model, *args, **kwargs)
         if self.accelerator.sync_gradients:
+            finite = all_finite([value for _, value in self._losses])
             if self.args.world_size > 1:
-                average_gradients(list(self.model.parameters()))
-            if not finite_gradients(self.model):
-                raise self._failed("a gradient is not finite")
+                finite = average_gradients(list(self.model.parameters()), finite)
+            if not bool(finite & finite_gradients(self.model)):
+                raise self._failed(everywhere=bool(finite))
             self._items.clear()
+            self._losses.clear()
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -122,8 +125,9 @@ class ROMTrainer(Trainer):
         if path.is_file():
             self._metrics = Means(json.loads(path.read_text(encoding="utf-8")))
 
-    def _failed(self, what: str) -> RunError:
+    def _failed(self, *, everywhere: bool) -> RunError:
         step, process = self.state.global_step + 1, self.args.process_index
+        what = what_failed([(name, loss.item()) for name, loss in self._losses], everywhere=everywhere)
         return failed_step(what, Path(self.args.output_dir), step, process, self.train_dataset, self._items)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -137,7 +141,7 @@ class ROMTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
-        means = json.dumps(self._metrics.sums)
+        means = json.dumps(self._metrics.sums())
         (checkpoint_at(partial_checkpoints(output), step) / self._means_file()).write_text(means, encoding="utf-8")
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -147,6 +151,14 @@ class ROMTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the run's batches. Workers are forked: they share the data, and never touch the device."""
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        if loader.num_workers:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+            loader.multiprocessing_context = "fork"
+        return loader
+
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
@@ -155,27 +167,35 @@ class ROMTrainer(Trainer):
 
 
 class Means:
-    """Means of named numbers, over the processes of a run.
+    """Means of named numbers, over the processes of a run. Numbers on a device stay there until they are asked for.
 
     Args:
         sums: By name, the sum so far and how many numbers it is of.
     """
 
     def __init__(self, sums: Mapping[str, Sequence[float]] | None = None) -> None:
-        self.sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-        self.sums.update({name: list(values) for name, values in (sums or {}).items()})
+        self._sums: dict[str, tuple[float | Tensor, float]] = {}
+        for name, (total, count) in (sums or {}).items():
+            self._sums[name] = (total, count)
 
-    def add(self, name: str, value: float) -> None:
+    def add(self, name: str, value: float | Tensor) -> None:
         """Count a number in."""
-        self.sums[name][0] += value
-        self.sums[name][1] += 1
+        total, count = self._sums.get(name, (0.0, 0))
+        number = value.detach().double() if isinstance(value, Tensor) else value
+        self._sums[name] = (total + number, count + 1)
+
+    def sums(self) -> dict[str, tuple[float, float]]:
+        """Return by name the sum so far and how many numbers it is of, all moved from the device at once."""
+        waiting = {name: total for name, (total, _) in self._sums.items() if isinstance(total, Tensor)}
+        moved = dict(zip(waiting, torch.stack(list(waiting.values())).tolist(), strict=True)) if waiting else {}
+        return {name: (moved.get(name, total), count) for name, (total, count) in self._sums.items()}
 
     def take(self) -> dict[str, float]:
         """Return the means by name, of what all processes counted, and begin anew. All processes must call it."""
-        merged = Means()
-        for sums in gather_object([dict(self.sums)]):
+        merged: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        for sums in gather_object([self.sums()]):
             for name, (total, count) in sums.items():
-                merged.sums[name][0] += total
-                merged.sums[name][1] += count
-        self.sums.clear()
-        return {name: round(total / count, 6) for name, (total, count) in merged.sums.items()}
+                merged[name][0] += total
+                merged[name][1] += count
+        self._sums.clear()
+        return {name: round(total / count, 6) for name, (total, count) in merged.items()}

@@ -12,7 +12,7 @@ import yaml
 
 from training.errors import OptionError, RecipeError
 from training.limits import check_limits
-from training.schedules import SCHEDULES, Mixture, Stage
+from training.schedules import SCHEDULES, STAGED, Mixture, Stage
 from training.tasks import TASKS
 
 Options = TypeVar("Options")
@@ -40,7 +40,7 @@ class Recipe:
         schedule: Name of the schedule, see `training.schedules`.
         stages: Parts of the run for the schedules `sequential` and `annealed`, each with the `weights` of the tasks it
             trains, which multiply the tasks' own, and its `share` of the steps; None makes each task a stage, in the
-            order of `tasks`, all equally long. The other schedules leave it alone.
+            order of `tasks`, all equally long.
         seed: Seed of weights, data order and sampling.
         learning_rate: Peak learning rate, reached after warm-up, then falling linearly to 0.
         layer_decay: What the learning rate of each layer of the encoder is of the next higher one's, see
@@ -64,6 +64,8 @@ class Recipe:
         metric: Metric of it that early stopping watches, see `training.development`; the higher the better.
         patience: Evaluations in a row without a better one after which training stops. The model of the best
             evaluation is then the run's, whether training stopped early or not. None never stops and keeps the last.
+        workers: Processes that make batches ahead, for each device; it changes nothing but the speed. None for 0 on
+            CPUs, where the training process makes them itself, and for up to 8 on a GPU.
         tensorboard: Write TensorBoard's event files, too.
         remarks: What the model card should say of how the run went (hardware, time, interruptions).
     """
@@ -97,6 +99,7 @@ class Recipe:
     development_questions: int = 200
     metric: str = "F1"
     patience: int | None = None
+    workers: int | None = None
     tensorboard: bool = False
     remarks: str = ""
     task_options: dict[str, Any] = field(default_factory=dict, init=False, compare=False)
@@ -155,6 +158,11 @@ class Recipe:
         for name in self.tasks:
             if name not in trained:
                 raise RecipeError(f"Recipe key 'stages' has no stage that trains task '{name}'; add it to one.")
+        if self.schedule not in STAGED:
+            raise RecipeError(
+                f"Recipe key 'stages' is given, but the schedule '{self.schedule}' knows none; leave it out, or choose "
+                f"'schedule' from {', '.join(STAGED)}."
+            )
 
 
 def load_recipe(path: Path, **overrides: Any) -> Recipe:

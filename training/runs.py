@@ -38,6 +38,7 @@ _FREE = (
     "checkpoint_every",
     "log_every",
     "patience",
+    "workers",
     "tensorboard",
     "remarks",
     "task_options",
@@ -61,7 +62,7 @@ def make_folder(output: Path) -> None:
 def claim_folder(recipe: Recipe, data: Path, output: Path, processes: int = 1) -> None:
     """Tie a run folder to what is trained there, so that no run continues another one's checkpoints.
 
-    The number of steps or epochs, how often is saved and logged, the patience and the remarks may change.
+    The number of steps or epochs, how often is saved and logged, the patience, the workers and the remarks may change.
 
     Args:
         recipe: The recipe.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from training.errors import OptionError, require
 
 #: For each step, the weight of each task that the step trains.
 Plan = list[dict[str, float]]
+
+#: Schedules that follow stages.
+STAGED = ("sequential", "annealed")
 
 #: Steps of a plan that is made to see how often it trains each task.
 _PROBE = 10_000
@@ -88,13 +91,16 @@ def alternating(mixture: Mixture, steps: int, seed: int) -> Plan:
 
 def sequential(mixture: Mixture, steps: int, seed: int) -> Plan:  # noqa: ARG001
     """Train stage after stage; within each, all its tasks in every step."""
-    ends = [round(steps * end) for end in accumulate(mixture.stage_shares)]
-    starts = [0, *ends[:-1]]
+    lengths = stage_lengths(mixture, steps)
     return [
-        dict(weights)
-        for weights, start, end in zip(mixture.stage_weights, starts, ends, strict=True)
-        for _ in range(start, end)
+        dict(weights) for weights, length in zip(mixture.stage_weights, lengths, strict=True) for _ in range(length)
     ]
+
+
+def stage_lengths(mixture: Mixture, steps: int) -> list[int]:
+    """Share steps among the stages; one with too small a share gets none."""
+    ends = [round(steps * end) for end in accumulate(mixture.stage_shares)]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def annealed(mixture: Mixture, steps: int, seed: int) -> Plan:  # noqa: ARG001

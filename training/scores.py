@@ -3,75 +3,94 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rom_haystack.inference import ReadingOptions
 from rom_haystack.inference.scores import ScoreCalibration
 from rom_haystack.metrics import calibration_factor as best_factor
+from training.data.dataset import Question
 from training.stopping import ReadPassages
 from training.unanswerable import Judged, auroc, expected_error, no_answer_threshold, squad2_f1
 
 
-def fit_scores(found: ReadPassages, judged: Judged, passage_score_weight: float) -> ScoreCalibration:
-    """Fit both to questions.
+def fit_scores(judged: Judged, passage_score_weight: float) -> ScoreCalibration:
+    """Fit both to the best answers of questions.
 
     Args:
-        found: What reading all retrieved passages found; the factor fits the F1 of the best answers.
-        judged: Best answers in the questions' own passages, some of which hold none; the threshold gives them the best
-            SQuAD 2.0 F1. Where they are of one kind only, it is 0, at which the reader ranks "no answer" first anyway.
+        judged: Best answers in lists of retrieved passages, as the reader gets them. The threshold gives them the best
+            SQuAD 2.0 F1; where they are of one kind only, it is 0, at which the reader ranks "no answer" first anyway.
+            The factor fits the F1 of answers, none for a question without an answer, to log-odds from there on.
         passage_score_weight: The weight by which answers were scored.
     """
-    logits, quality = best_of(found)
     threshold = no_answer_threshold(judged) if _both_kinds(judged) else 0.0
     if math.isinf(threshold):  # answering everything is best
         threshold = min(judged.logits[np.isfinite(judged.logits)].min(initial=0.0), 0.0)
+    threshold = math.floor(1000 * threshold) / 1000  # not above it, or the answer that set it is withheld
+    given = _given(judged)
     return ScoreCalibration(
-        calibration_factor=round(best_factor(logits, quality), 3),
-        no_answer_logit=math.floor(1000 * threshold) / 1000,  # not above it, or the answer that set it is withheld
+        calibration_factor=round(best_factor(given.logits - threshold, given.f1), 3),
+        no_answer_logit=threshold,
         passage_score_weight=passage_score_weight,
     )
 
 
-def check_scores(found: ReadPassages, judged: Judged, scores: ScoreCalibration) -> dict[str, Any]:
+def check_scores(judged: Judged, scores: ScoreCalibration) -> dict[str, Any]:
     """Judge what was fitted on other questions.
 
     Returns:
         In percent (None where the questions can't show it): the expected `calibration error` of the best answers'
         scores against their F1, and with the reader's own factor; SQuAD 2.0's `F1` with the threshold, and without;
-        the `no-answer AUROC`. Beside the numbers of questions.
+        the `no-answer AUROC`. Beside the numbers of questions of either kind, on whose ratio all of this depends.
     """
-    logits, quality = best_of(found)
-    factors = {"": scores.calibration_factor, " by default": ReadingOptions().calibration_factor}
-    thresholds = {"": scores.no_answer_logit, " by default": 0.0}
-    both = _both_kinds(judged)
+    given, default = _given(judged), ReadingOptions().calibration_factor
+    scorings = {"": (scores.calibration_factor, scores.no_answer_logit), " by default": (default, 0.0)}
     errors = {
-        f"calibration error{name}": _percent(expected_error(logits, quality, factor)) if len(logits) else None
-        for name, factor in factors.items()
+        f"calibration error{name}": _percent(expected_error(given.logits - threshold, given.f1, factor))
+        if len(given)
+        else None
+        for name, (factor, threshold) in scorings.items()
     }
+    both = _both_kinds(judged)
     squad2 = {
         f"SQuAD 2.0 F1{name}": _percent(squad2_f1(judged, threshold)) if both else None
-        for name, threshold in thresholds.items()
+        for name, (_, threshold) in scorings.items()
     }
     area = auroc(judged)
     return {
-        "question count": len(logits),
+        "question count": len(given),
         **errors,
-        "answerable": int(judged.answerable.sum()),
-        "unanswerable": int((~judged.answerable).sum()),
+        **kinds(judged),
         **squad2,
         "no-answer AUROC": None if area is None else _percent(area),
     }
 
 
-def best_of(found: ReadPassages) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return log-odds and F1 of the best answers, of the questions that got one and whose gold answer is known."""
+def judge(found: ReadPassages, questions: Sequence[Question]) -> Judged:
+    """Judge the best answer in each question's retrieved passages.
+
+    A question with an answer counts as answerable wherever its answer is, also where retrieval has missed it.
+
+    Args:
+        found: What reading the passages found.
+        questions: The questions, each with a gold answer or known to have none.
+    """
     best = found.logits.argmax(axis=1)[:, None]
-    logits, quality = (np.take_along_axis(values, best, axis=1)[:, 0] for values in (found.logits, found.f1))
-    known = np.isfinite(logits) & ~np.isnan(quality)
-    return logits[known], quality[known]
+    logits, em, f1 = (np.take_along_axis(values, best, axis=1)[:, 0] for values in (found.logits, found.em, found.f1))
+    answerable = np.array([bool(question.answers) for question in questions], dtype=bool)
+    return Judged(answerable, logits, np.where(answerable, em, 0.0), np.where(answerable, f1, 0.0))
+
+
+def kinds(judged: Judged) -> dict[str, int]:
+    """Count questions with an answer and without."""
+    return {"answerable": int(judged.answerable.sum()), "unanswerable": int((~judged.answerable).sum())}
+
+
+def _given(judged: Judged) -> Judged:
+    """Keep the questions that got an answer, whatever its log-odds."""
+    return judged.take(np.flatnonzero(np.isfinite(judged.logits)))
 
 
 def _both_kinds(judged: Judged) -> bool:

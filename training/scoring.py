@@ -87,11 +87,11 @@ def calibration_factor(answers: Sequence[Answer | None], quality: NDArray[np.flo
     return round(best_factor(logits, quality), 3)
 
 
-def trust(answers: Sequence[Answer | None], quality: NDArray[np.float64]) -> dict[str, float]:
+def trust(answers: Sequence[Answer | None], quality: NDArray[np.float64], articles: Sequence[str]) -> dict[str, float]:
     """Say how far the scores of answers can be trusted; see `training.evaluation.evaluate`."""
     logits = np.array([answer.logit if answer else -np.inf for answer in answers])
     return {
         "calibration factor": calibration_factor(answers, quality),
         "calibration error": round(100 * expected_error(logits, quality, ReadingOptions().calibration_factor), 2),
-        "calibration error fitted": round(100 * cross_fitted_error(logits, quality), 2),
+        "calibration error fitted": round(100 * cross_fitted_error(logits, quality, articles), 2),
     }

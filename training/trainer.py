@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from rom_haystack.modeling import ROMModel
 from training.batches import StepDataset, in_steps, only_item, plan_of
 from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, WriteMetrics
-from training.checkpoints import checkpoint_at, history_of, last_checkpoint
+from training.checkpoints import checkpoint_at, history_of, last_checkpoint, whole_checkpoints
 from training.curves import write_curves
 from training.data.dataset import DataSet
 from training.data.formats import read_together
@@ -33,6 +34,12 @@ from training.tasks.lengths import check_lengths
 from training.towers import QUERY_MODEL, take_query_tower
 
 logger = logging.getLogger(__name__)
+
+#: Most processes that make batches for a GPU, where the recipe does not say.
+_MOST_WORKERS = 8
+
+#: Batches that each of them makes ahead.
+_PREFETCHED = 4
 
 
 def train(recipe: Recipe, data: Path, output: Path, *, stop_after: int | None = None) -> Path | None:
@@ -79,6 +86,7 @@ def train_model(
     development = build_development(recipe, data, model)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
+    plan = plan_of(recipe, arguments.world_size)
     with arguments.main_process_first(desc="claiming the run folder"):
         claim_folder(recipe, data, output, arguments.world_size)
     model.to(arguments.device)
@@ -87,10 +95,12 @@ def train_model(
             task.prepare(model, output)
     checkpoint = last_checkpoint(output)
     stopping = None if recipe.patience is None else EarlyStopping(PREFIX + recipe.metric, recipe.patience)
+    if stopping is not None:
+        require_best(output, stopping, history_of(checkpoint))
     trainer = ROMTrainer(
         model=model,
         args=arguments,
-        train_dataset=StepDataset(tasks, plan_of(recipe, arguments.world_size)),
+        train_dataset=StepDataset(tasks, plan),
         data_collator=only_item,
         processing_class=tokenizer,
         tasks=tasks,
@@ -169,6 +179,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     """
     if recipe.bf16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise RecipeError("Recipe key 'bf16' is true, but this GPU has no bfloat16; set it to false.")
+    on_gpu, workers = torch.cuda.is_available(), worker_count(recipe)
     arguments = TrainingArguments(
         output_dir=str(output),
         max_steps=recipe.steps,
@@ -181,7 +192,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         max_grad_norm=recipe.max_grad_norm,
         optim="adamw_torch_fused",
         bf16=recipe.bf16,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not on_gpu,
         seed=recipe.seed,
         data_seed=recipe.seed,
         save_steps=recipe.checkpoint_every,
@@ -189,8 +200,11 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         logging_steps=min(recipe.log_every, recipe.steps),
         logging_nan_inf_filter=False,  # such losses stop the run
         remove_unused_columns=False,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
+        dataloader_prefetch_factor=_PREFETCHED if workers else None,
+        dataloader_pin_memory=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},
         disable_tqdm=True,  # `Progress` shows it
         report_to=["tensorboard"] if recipe.tensorboard else [],
     )
@@ -198,6 +212,38 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         logger.warning("Only one of %d GPUs is used. `accelerate launch -m training …` uses all.", arguments.n_gpu)
         arguments._n_gpu = 1  # noqa: SLF001 (the only way to tell it)
     return arguments
+
+
+def require_best(output: Path, stopping: EarlyStopping, history: Sequence[dict[str, Any]]) -> None:
+    """Refuse to continue a run with patience where the model of its best evaluation so far was not kept.
+
+    Raises:
+        RecipeError: The run went on without patience, so that this checkpoint was deleted or never written.
+    """
+    step = stopping.best_step(history)
+    if step is not None and step not in whole_checkpoints(output):
+        raise RecipeError(
+            f"Recipe key 'patience' is {stopping.patience}, but {output} has no checkpoint of its best evaluation so "
+            f"far, after step {step}, as it was trained without patience. Leave 'patience' out, or choose another "
+            "--output."
+        )
+
+
+def worker_count(recipe: Recipe) -> int:
+    """Return how many processes make batches for this one.
+
+    Raises:
+        RecipeError: The recipe asks for some where processes can't be forked.
+    """
+    forks = "fork" in torch.multiprocessing.get_all_start_methods()
+    if recipe.workers and not forks:
+        raise RecipeError(
+            f"Recipe key 'workers' is {recipe.workers}, but this system can't fork processes; set it to 0."
+        )
+    if recipe.workers is not None or not (forks and torch.cuda.is_available()):
+        return recipe.workers or 0
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(_MOST_WORKERS, cores - 1))
 
 
 def load_best(model: ROMModel, output: Path, stopping: EarlyStopping, history: Sequence[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -110,16 +111,34 @@ def expected_error(logits: NDArray[np.float64], quality: NDArray[np.float64], fa
     return calibration_error(equal_mass_bins(answer_probabilities(logits, factor), quality, _BINS))
 
 
-def cross_fitted_error(logits: NDArray[np.float64], quality: NDArray[np.float64]) -> float:
-    """Return the calibration error with fitted factors, each half of the answers judged by the other one's."""
+def cross_fitted_error(logits: NDArray[np.float64], quality: NDArray[np.float64], articles: Sequence[str]) -> float:
+    """Return the calibration error with fitted factors, each half of the articles judged by the other one's.
+
+    Args:
+        logits: Log-odds of answers.
+        quality: How good they are, from 0 to 1.
+        articles: By answer, what its question is about; questions about the same are alike, so they stay together.
+            Where all are about one article, its answers are halved.
+    """
     finite = np.where(np.isfinite(logits), logits, 0.0)
-    first = np.arange(len(logits)) % 2 == 0
+    first = _first_half(articles if len(set(articles)) > 1 else [str(row) for row in range(len(logits))])
     errors = [
         expected_error(logits[judged], quality[judged], best_factor(finite[fitted], quality[fitted])) * judged.sum()
         for judged, fitted in ((first, ~first), (~first, first))
         if judged.any() and fitted.any()
     ]
     return float(sum(errors) / len(logits))
+
+
+def _first_half(names: Sequence[str]) -> NDArray[np.bool_]:
+    """Tell which items belong to the first of two halves: whole names, the most frequent ones first."""
+    halves: tuple[list[str], list[str]] = ([], [])
+    sizes = [0, 0]
+    for name, count in Counter(names).most_common():
+        smaller = sizes.index(min(sizes))
+        halves[smaller].append(name)
+        sizes[smaller] += count
+    return np.isin(names, halves[0])
 
 
 def _withheld(judged: Judged, values: NDArray[np.float64], threshold: float) -> float:

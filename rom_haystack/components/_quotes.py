@@ -16,13 +16,24 @@ logger = logging.getLogger(__name__)
 Ranked = list[tuple[Answer, Document | None]]
 
 
-def rank(documents: Sequence[Document], found: Sequence[Sequence[Answer]]) -> Ranked:
+def rank(
+    documents: Sequence[Document], found: Sequence[Sequence[Answer]], factor: float = 1.0, threshold: float = 0.0
+) -> Ranked:
     """Bring the answers of all documents into one order.
 
-    Ranked by log-odds, which still differ where probabilities have both rounded to 1.
+    Ranked by log-odds, which still differ where probabilities have both rounded to 1. Where a threshold was measured,
+    scores count from it, so that an answer above it has more than one half and beats the no-answer.
+
+    Args:
+        documents: What was read.
+        found: By document, its answers.
+        factor: What log-odds are multiplied by to become scores.
+        threshold: Log-odds at which an answer is as good as none; at 0 the answers have their scores already.
     """
     ranked: Ranked = [
-        (answer, document) for document, answers in zip(documents, found, strict=True) for answer in answers
+        (answer if threshold == 0 else replace(answer, score=sigmoid(factor * (answer.logit - threshold))), document)
+        for document, answers in zip(documents, found, strict=True)
+        for answer in answers
     ]
     return sorted(ranked, key=lambda pair: -pair[0].logit)
 
@@ -30,10 +41,11 @@ def rank(documents: Sequence[Document], found: Sequence[Sequence[Answer]]) -> Ra
 def with_no_answer(ranked: Ranked, factor: float, threshold: float) -> Ranked:
     """Put the no-answer (without document) among answers, first where the best one's log-odds are below a threshold.
 
-    It ranks as far above the threshold as the best answer lies below it, and the other way round.
+    It ranks as far above the threshold as the best answer lies below it, and the other way round, so its score is
+    1 minus the best answer's.
     """
     best = ranked[0][0].logit if ranked else None
-    logit, score = (0.0, 1.0) if best is None else (2 * threshold - best, sigmoid(-factor * best))
+    logit, score = (0.0, 1.0) if best is None else (2 * threshold - best, sigmoid(factor * (threshold - best)))
     place = sum(answer.logit >= logit for answer, _ in ranked)
     return [*ranked[:place], (Answer(0, 0, "", logit, score), None), *ranked[place:]]
 

@@ -73,7 +73,8 @@ class ROMExtractiveReader(EncoderUser):
             tempers raw logits; ours are log-odds against the null position, and the default fits the bundled
             checkpoint on retrieved passages (`python -m training evaluate` prints the best factor). None takes what was
             measured for the checkpoint (`python -m training calibrate`): its factor, and the log-odds below which its
-            answers come after the no-answer; where nothing was measured, None is the default.
+            answers come after the no-answer, from which scores then count; where nothing was measured, None is the
+            default.
         overlap_threshold: Of two answers of one document, the lower is dropped if they share more than this fraction
             of either; None keeps both.
         model_kwargs: Options for loading the model, such as `{"dtype": "bfloat16"}`; types are as in `ROMTextEmbedder`,
@@ -364,7 +365,7 @@ class ROMExtractiveReader(EncoderUser):
         scoring: _Scoring,
     ) -> list[ExtractedAnswer]:
         """Choose from what was read in the documents."""
-        ranked = rank(documents, found)
+        ranked = rank(documents, found, scoring.factor, scoring.no_answer_logit)
         if selection.no_answer:
             ranked = with_no_answer(ranked, scoring.factor, scoring.no_answer_logit)
         least = selection.score_threshold

@@ -19,9 +19,10 @@ class ScoreCalibration:
     """What fits a checkpoint's answers.
 
     Args:
-        calibration_factor: What their log-odds are multiplied by to become those of an answer's being right, the
-            inverse of a temperature (Guo et al., 2017, section 4.2).
-        no_answer_logit: The lowest log-odds at which an answer is better than "no answer", where SQuAD 2.0's F1 counts.
+        calibration_factor: What their log-odds, counted from `no_answer_logit`, are multiplied by to become those of an
+            answer's being right, the inverse of a temperature (Guo et al., 2017, section 4.2).
+        no_answer_logit: The lowest log-odds at which an answer is better than "no answer", where SQuAD 2.0's F1 counts;
+            there its score is one half.
         passage_score_weight: The weight by which answers were scored when both were measured; they hold for no other.
 
     Raises:

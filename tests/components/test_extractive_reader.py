@@ -132,7 +132,15 @@ class TestMeasuredScoring:
     def test_the_no_answer_comes_first_below_the_threshold(self, measured, threshold, place):
         answers = measured(no_answer_logit=threshold).run(QUERY, PASSAGES)["answers"]
         assert data({"answers": answers}).index(None) == place
-        assert answers[place].score == pytest.approx(sigmoid(-1.5))
+        assert answers[place].score == pytest.approx(sigmoid((threshold - 3.0) / 2))
+
+    @pytest.mark.parametrize("threshold", [-9.0, -1.0, 0.0, 2.5, 3.0, 9.0])
+    def test_answers_and_the_no_answer_are_in_the_order_of_their_scores(self, measured, threshold):
+        reader = measured(no_answer_logit=threshold)
+        scores = [answer.score for answer in reader.run(QUERY, PASSAGES)["answers"]]
+        assert scores == sorted(scores, reverse=True)
+        quotes = reader.run(QUERY, PASSAGES, no_answer=False)["answers"]
+        assert [a.score for a in quotes] == pytest.approx([sigmoid((s - threshold) / 2) for s in (3.0, 2.0, 0.5, -1.0)])
 
     def test_without_measurements_it_is_the_default(self, fake):
         fake.calibration_factor, fake._encoder.scores = None, None
@@ -153,8 +161,9 @@ class TestMeasuredScoring:
         given = ROMExtractiveReader(folder, CPU, calibration_factor=0.5).run(QUERY, documents)["answers"]
         reader = ROMExtractiveReader(folder, CPU, calibration_factor=None)
         found = reader.run(QUERY, documents)["answers"]
-        assert found[0].data is None
-        assert [a for a in found if a.data] == [a for a in given if a.data]
+        assert (found[0].data, found[0].score) == (None, 1.0)
+        quotes = [(a.data, a.document_offset) for a in found if a.data]
+        assert quotes == [(a.data, a.document_offset) for a in given if a.data]
         again = ROMExtractiveReader.from_dict(reader.to_dict())
         assert again.calibration_factor is None
 

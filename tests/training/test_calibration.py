@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from typer.testing import CliRunner
 
 from rom_haystack.inference import EncoderSpec, ReadingOptions
-from rom_haystack.inference.scores import load_scores
+from rom_haystack.inference.scores import ScoreCalibration, load_scores
 from rom_haystack.inference.stopping import StoppingRule, load_stopping
 from training.__main__ import app
 from training.calibration import (
@@ -30,7 +30,7 @@ from training.calibration import (
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
-from training.scores import best_of, check_scores, fit_scores
+from training.scores import check_scores, fit_scores, judge, kinds
 from training.stopping import (
     ReadPassages,
     agreement,
@@ -257,50 +257,92 @@ def load_checkpointed(checkpoint, folder):
     return EncoderSpec(str(beside), backend="torch", dtype="float32").load()
 
 
-class TestScores:
-    def found(self, logits, f1):
-        return ReadPassages(np.array(logits), np.round(f1), np.array(f1))
+def judged_of(answerable, logits, f1):
+    return Judged(np.array(answerable), np.array(logits), np.round(f1), np.array(f1))
 
+
+class TestScores:
     def test_the_factor_fits_the_best_answers(self):
         rng = np.random.default_rng(3)
         best = rng.normal(1, 5, size=4000)
         right = (rng.random(4000) < 1 / (1 + np.exp(-0.4 * best))).astype(float)
-        found = self.found(np.stack([best - 1, best], axis=1), np.stack([1 - right, right], axis=1))
-        judged = Judged(np.ones(2, dtype=bool), np.zeros(2), np.ones(2), np.ones(2))
-        scores = fit_scores(found, judged, 0.25)
+        judged = judged_of([True] * 4000, best, right)
+        scores = fit_scores(judged, 0.25)
         assert scores.calibration_factor == pytest.approx(0.4, rel=0.1)
         assert (scores.no_answer_logit, scores.passage_score_weight) == (0.0, 0.25)
-        row = check_scores(found, judged, scores)
+        row = check_scores(judged, scores)
         assert row["calibration error"] < 3 < row["calibration error by default"]
-        assert (row["question count"], row["answerable"], row["unanswerable"]) == (4000, 2, 0)
+        assert (row["question count"], row["answerable"], row["unanswerable"]) == (4000, 4000, 0)
         assert row["SQuAD 2.0 F1"] is row["no-answer AUROC"] is None
 
-    def test_questions_without_answer_or_gold_do_not_count(self):
-        found = self.found([[-np.inf, -np.inf], [1.0, 2.0], [3.0, 0.0]], [[0.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])
-        logits, quality = best_of(found)
-        assert (logits.tolist(), quality.tolist()) == ([2.0], [1.0])
+    def test_scores_count_from_the_threshold(self):
+        rng = np.random.default_rng(4)
+        best = rng.normal(3, 5, size=8000)
+        answerable = rng.random(8000) < 1 / (1 + np.exp(-0.4 * (best - 3)))
+        judged = judged_of(answerable, best, answerable.astype(float))
+        scores = fit_scores(judged, 0.5)
+        assert scores.no_answer_logit == pytest.approx(3, abs=0.7)
+        assert scores.calibration_factor == pytest.approx(0.4, rel=0.1)
+        assert check_scores(judged, scores)["calibration error"] < 4
+
+    def test_the_best_answer_of_the_retrieved_passages_is_judged(self):
+        found = ReadPassages(
+            logits=np.array([[-np.inf, -np.inf], [1.0, 2.0], [3.0, 0.0]]),
+            em=np.array([[0.0, 0.0], [1.0, 0.0], [np.nan, np.nan]]),
+            f1=np.array([[0.0, 0.0], [1.0, 0.5], [np.nan, np.nan]]),
+        )
+        questions = [Question(str(i), "?", gold, "p") for i, gold in enumerate([("a",), ("b",), ()])]
+        judged = judge(found, questions)
+        assert judged.answerable.tolist() == [True, True, False]
+        assert judged.logits.tolist() == [-np.inf, 2.0, 3.0]
+        assert judged.em.tolist() == [0, 0, 0]
+        assert judged.f1.tolist() == [0, 0.5, 0]
+        assert check_scores(judged, ScoreCalibration(1.0, 0.0))["question count"] == 2  # without text, no answer
 
     def test_the_threshold_serves_squad2(self):
-        judged = Judged(
-            answerable=np.array([True, True, False, False]),
-            logits=np.array([5.0, 2.12345, 2.0, -1.0]),
-            em=np.array([1.0, 1.0, 0.0, 0.0]),
-            f1=np.array([1.0, 1.0, 0.0, 0.0]),
-        )
-        found = self.found([[1.0]] * 4, [[1.0]] * 4)
-        scores = fit_scores(found, judged, 0.5)
+        judged = judged_of([True, True, False, False], [5.0, 2.12345, 2.0, -1.0], [1.0, 1.0, 0.0, 0.0])
+        scores = fit_scores(judged, 0.5)
         assert scores.no_answer_logit == 2.123
-        row = check_scores(found, judged, scores)
+        row = check_scores(judged, scores)
         assert (row["SQuAD 2.0 F1"], row["SQuAD 2.0 F1 by default"], row["no-answer AUROC"]) == (100, 75, 100)
 
     def test_a_threshold_is_a_number_even_where_all_is_answered(self):
-        everything = Judged(
-            answerable=np.array([True, False]),
-            logits=np.array([-np.inf, -4.0]),
-            em=np.ones(2),
-            f1=np.ones(2),
+        everything = judged_of([True, False], [-np.inf, -4.0], [1.0, 1.0])
+        assert fit_scores(everything, 0.5).no_answer_logit == -4.0
+
+    def test_the_threshold_is_fitted_on_lists_of_passages(self, tiny_checkpoint, data_root, monkeypatch):
+        file = data_root / "mini" / "questions.jsonl"
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        none = [
+            {**row, "id": f"no-{row['id']}", "question": f"Not: {row['question']}", "answers": [], "unanswerable": True}
+            for row in rows
+        ]
+        file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *none]), encoding="utf-8")
+        seen = []
+        monkeypatch.setattr(
+            "training.calibration.fit_scores", lambda judged, w: seen.append(judged) or fit_scores(judged, w)
         )
-        assert fit_scores(self.found([[1.0]], [[1.0]]), everything, 0.5).no_answer_logit == -4.0
+        spec = EncoderSpec(str(tiny_checkpoint), backend="torch", dtype="float32")
+        sets = {**SETS, "checks_in": [], "passage_count": 7, "promises": TestCalibrate.PROMISES}
+        measured = calibrate(spec, data_root, **sets)["scores"]["measured"]
+        texts = [passage.text for passage in read_passages(data_root / "mini").values()]
+        encoder, best = spec.load(), []
+        for row in [*rows, *none]:
+            answers = encoder.read([row["question"]] * 7, texts, ReadingOptions(answers_per_seq=1))
+            best.append(max(answer[0].logit for answer in answers))
+        assert all(np.isclose(logit, best, atol=1e-4).any() for logit in seen[0].logits)
+        assert measured["passages per question"] == 7
+        assert (measured["fitted on answerable"], measured["fitted on unanswerable"]) == tuple(kinds(seen[0]).values())
+        assert measured["fitted on answerable"] + measured["answerable"] == 11
+        assert measured["fitted on unanswerable"] + measured["unanswerable"] == 13
+
+    def test_takes_questions_with_answers(self, tiny_checkpoint, data_root):
+        file = data_root / "mini" / "questions.jsonl"
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        file.write_text("".join(json.dumps({**row, "answers": [], "unanswerable": False}) + "\n" for row in rows))
+        spec = EncoderSpec(str(tiny_checkpoint), backend="torch", dtype="float32")
+        with pytest.raises(DataError, match="too few questions with a known answer"):
+            calibrate(spec, data_root, **{**SETS, "promises": TestCalibrate.PROMISES})
 
 
 class TestCalibrate:

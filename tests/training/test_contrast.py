@@ -54,7 +54,7 @@ def backward(model, task, features):
     model.zero_grad()
     loss, metrics = task.loss(model, features)
     (2.5 * loss).backward()
-    return loss.item(), metrics, gradients(model)
+    return loss.item(), {name: value.item() for name, value in metrics.items()}, gradients(model)
 
 
 def assert_same(one, other, **tolerance):
@@ -291,7 +291,7 @@ class TestInTheBatch:
             loss, metrics = held.loss(moved, held.batch(0))
             without, _ = plain.loss(moved, plain.batch(0))
         assert metrics["anchor"] > 1e-3
-        assert loss.item() == pytest.approx(without.item() + 5 * metrics["anchor"], rel=1e-4)
+        assert loss.item() == pytest.approx(without.item() + 5 * metrics["anchor"].item(), rel=1e-4)
 
     def test_chunks_and_batches_of_a_thousand(self, tiny_tokenizer):
         """A batch may hold every question; the model of the test is smaller than any, so that it is fast."""

@@ -14,6 +14,7 @@ from rom_haystack.metrics import f1
 from rom_haystack.modeling import load_checkpoint
 from training.checkpoints import whole_checkpoints
 from training.development import Development, reading_options
+from training.errors import RecipeError
 from training.loop import ROMTrainer
 from training.runs import read_metrics
 from training.trainer import train
@@ -150,3 +151,20 @@ class TestEarlyStopping:
         assert list(whole_checkpoints(watched)) == [6]
         assert same(weights_of(watched / "model"), weights_of(watched / "checkpoint-6"))
         assert same(weights_of(watched / "model"), weights_of(patient / "checkpoint-6"))
+
+    def test_patience_may_come_later_where_the_best_model_was_kept(self, recipe, data_root, tmp_path, scripted):
+        scripted({**VALUES, 1: 0.6, 6: 0.2})
+        run = tmp_path / "run"
+        train(recipe(checkpoint_every=1), data_root, run, stop_after=2)
+        train(recipe(checkpoint_every=1, patience=9), data_root, run)  # step 1 is one of the two that were kept
+        assert same(weights_of(run / "model"), weights_of(run / "checkpoint-1"))
+
+    def test_patience_that_comes_when_the_best_model_is_gone_is_refused(self, recipe, data_root, tmp_path, scripted):
+        scripted({**VALUES, 1: 0.95})
+        run = tmp_path / "run"
+        train(recipe(checkpoint_every=1), data_root, run, stop_after=4)
+        before = (run / "recipe.resolved.yaml").read_bytes()
+        with pytest.raises(RecipeError, match=r"'patience' is 9, but .* no checkpoint of its best .* after step 1,"):
+            train(recipe(checkpoint_every=1, patience=9), data_root, run)
+        assert (run / "recipe.resolved.yaml").read_bytes() == before
+        assert train(recipe(checkpoint_every=1), data_root, run) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,15 @@ def test_evaluate_command_finds_mistakes_before_the_work(tiny_checkpoint, data_r
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
     assert message in " ".join(result.output.split())
+
+
+def test_evaluate_command_names_a_missing_set_of_unanswerable_questions(tiny_checkpoint, data_root):
+    for name in ("train", "dev"):
+        shutil.copytree(data_root / "mini", data_root / "squad" / name)
+    arguments = ["evaluate", str(tiny_checkpoint), "--data", str(data_root), "--unanswerable", "squad/typo"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "typo" in " ".join(result.output.split())
 
 
 def test_recipe_of_the_bundled_checkpoint_is_valid():

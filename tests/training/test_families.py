@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from rom_haystack.modeling import load_checkpoint
+from training.errors import RecipeError
 from training.schedules import SCHEDULES
 from training.tasks import TASKS
 from training.trainer import train
@@ -75,3 +76,11 @@ def test_stages_are_followed(tiny_checkpoint, make_recipe, data_root, tmp_path):
     assert torch.equal(load_file(tmp_path / "run" / "checkpoint-3" / "model.safetensors")[name], before[name])
     train(recipe, data_root, tmp_path / "run")
     assert not torch.equal(load_file(tmp_path / "run" / "model" / "model.safetensors")[name], before[name])
+
+
+def test_a_stage_without_a_step_is_found_before_the_run_begins(tiny_checkpoint, make_recipe, data_root, tmp_path):
+    stages = [{"weights": {"reading": 1}, "share": 1}, {"weights": {"reading": 1, "retrieval": 1}, "share": 9}]
+    recipe = make_recipe(tiny_checkpoint, schedule="sequential", stages=stages, steps=4)
+    with pytest.raises(RecipeError, match=r"'steps' is 4, of which stage 1 of 'sequential' \(reading\) gets none"):
+        train(recipe, data_root, tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())

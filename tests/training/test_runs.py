@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ from training.loop import ROMTrainer
 from training.recipe import load_recipe
 from training.runs import claim_folder, make_folder, read_metrics
 from training.tasks.reading import ReadingTask
-from training.trainer import train, training_arguments
+from training.trainer import train, training_arguments, worker_count
 
 ROOT = Path(__file__).parents[2]
 READING = {"reading": {"batch_size": 4, "max_length": 48, "stride": 8, "max_query_length": 12}}
@@ -213,6 +214,44 @@ class TestFailures:
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2
         assert "In step 1 the loss is not finite (reading: nan)" in " ".join(result.output.split())
+
+
+def test_workers_change_nothing(bert_folder, make_recipe, data_root, tmp_path, monkeypatch):
+    makers = tmp_path / "makers"
+    makers.mkdir()
+    batch = ReadingTask.batch
+
+    def noting(task, number):
+        (makers / str(os.getpid())).touch()
+        return batch(task, number)
+
+    monkeypatch.setattr(ReadingTask, "batch", noting)
+    changes = {"steps": 6, "log_every": 1, "checkpoint_every": 3, "dropout": 0.1, "tasks": READING}
+    train(make_recipe(bert_folder, **changes), data_root, tmp_path / "alone")
+    assert [path.name for path in makers.iterdir()] == [str(os.getpid())]
+    recipe = make_recipe(bert_folder, workers=2, **changes)
+    assert train(recipe, data_root, tmp_path / "helped", stop_after=4) is None
+    assert train(recipe, data_root, tmp_path / "helped")
+    assert len(list(makers.iterdir())) == 5  # this process, and two for each start
+    alone, helped = (
+        [entry for entry in read_metrics(tmp_path / name) if "loss" in entry] for name in ("alone", "helped")
+    )
+    assert helped == alone
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("alone", "helped")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_workers_where_there_is_a_gpu(bert_folder, make_recipe, monkeypatch):
+    assert worker_count(make_recipe(bert_folder)) == 0
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert [worker_count(make_recipe(bert_folder, workers=workers)) for workers in (None, 0, 3)] == [8, 0, 3]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert worker_count(make_recipe(bert_folder)) == 3
+    monkeypatch.setattr("torch.multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    assert worker_count(make_recipe(bert_folder)) == 0
+    with pytest.raises(RecipeError, match="'workers' is 3, but this system can't fork"):
+        worker_count(make_recipe(bert_folder, workers=3))
 
 
 class TestMetricsFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -20,6 +21,7 @@ from training.batches import in_steps
 from training.checkpoints import last_checkpoint
 from training.errors import DataError, RecipeError
 from training.loop import ROMTrainer
+from training.recipe import load_recipe
 from training.runs import claim_folder
 from training.schedules import SCHEDULES
 from training.starting import rom_checkpoint, set_dropout, start_model
@@ -371,19 +373,33 @@ def test_a_run_folder_belongs_to_one_recipe_and_data(encoder_folder, make_recipe
         claim_folder(make_recipe(encoder_folder), tmp_path, tmp_path)
 
 
-@pytest.mark.parametrize("state", [None, '{"global_step": 2, "log_'], ids=["no state", "half a state"])
-def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, make_recipe, data_root, tmp_path, state):
+def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, make_recipe, data_root, tmp_path):
     recipe = make_recipe(bert_folder, steps=3, checkpoint_every=1)
     train(recipe, data_root, tmp_path / "whole")
-    run = tmp_path / "killed"
-    assert train(recipe, data_root, run, stop_after=1) is None
-    shutil.copytree(run / "checkpoint-1", run / "checkpoint-2")
-    for name in ("optimizer.pt", "model.safetensors"):
-        (run / "checkpoint-2" / name).write_bytes(b"half")
-    (run / "checkpoint-2" / "trainer_state.json").unlink()
-    if state:
-        (run / "checkpoint-2" / "trainer_state.json").write_text(state)
-    assert last_checkpoint(run) == run / "checkpoint-1"
-    train(recipe, data_root, run)
     expected = weights_of(tmp_path / "whole")
-    assert all(torch.equal(value, expected[name]) for name, value in weights_of(run).items())
+    assert train(recipe, data_root, tmp_path / "begun", stop_after=1) is None
+    for name, state in (("no state", None), ("half a state", '{"global_step": 2, "log_')):
+        run = shutil.copytree(tmp_path / "begun", tmp_path / name)
+        shutil.copytree(run / "checkpoint-1", run / "checkpoint-2")
+        for file in ("optimizer.pt", "model.safetensors"):
+            (run / "checkpoint-2" / file).write_bytes(b"half")
+        (run / "checkpoint-2" / "trainer_state.json").unlink()
+        if state:
+            (run / "checkpoint-2" / "trainer_state.json").write_text(state)
+        assert last_checkpoint(run) == run / "checkpoint-1"
+        train(recipe, data_root, run)
+        assert all(torch.equal(value, expected[key]) for key, value in weights_of(run).items())
+
+
+def test_the_recipe_for_gpus_trains_without_one(bert_folder, data_root, tmp_path):
+    path = Path(__file__).parents[2] / "training" / "recipes" / "rom-minilm-l6-gpu.yaml"
+    full = load_recipe(path)
+    reading, retrieval = full.task_options["reading"], full.task_options["retrieval"]
+    draws = full.mixture.draws  # as many questions of either task in the long run
+    assert draws["reading"] * reading.batch_size == draws["retrieval"] * retrieval.batch_size
+    tasks = {name: {**options, "batch_size": 2} for name, options in full.tasks.items()}
+    tasks["reading"] |= {"max_length": 48, "stride": 8, "max_query_length": 12}
+    tasks["retrieval"] |= {"max_passage_length": 48}
+    recipe = load_recipe(path, encoder=str(bert_folder), data="mini", steps=3, tasks=tasks)
+    assert train(recipe, data_root, tmp_path / "run")
+    assert log_of(tmp_path / "run")[0]["loss"] > 0

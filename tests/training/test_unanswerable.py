@@ -77,8 +77,14 @@ def test_calibration_error():
     right = (rng.random(20_000) < answer_probabilities(logits, 0.4)).astype(float)
     assert expected_error(logits, right, 0.4) < 0.015
     assert expected_error(logits, right, 2.0) > 0.1
-    assert cross_fitted_error(logits, right) < 0.02
-    # factors that fit no other half: all answers of one are right, all of the other wrong
-    alternating = np.arange(1000) % 2 == 0
-    assert cross_fitted_error(np.ones(1000), alternating.astype(float)) == pytest.approx(0.75, abs=0.01)
-    assert 0 <= cross_fitted_error(np.array([-np.inf, 1.0, 2.0]), np.array([0.0, 1.0, 1.0])) <= 1
+    assert cross_fitted_error(logits, right, [str(row) for row in range(20_000)]) < 0.02
+    assert cross_fitted_error(logits, right, ["one"] * 20_000) < 0.02
+    assert 0 <= cross_fitted_error(np.array([-np.inf, 1.0, 2.0]), np.array([0.0, 1.0, 1.0]), ["a", "b", "c"]) <= 1
+
+
+def test_halves_that_are_fitted_and_judged_share_no_article():
+    # all answers about one article are right, all about the other wrong: what fits one half fits the other not
+    about_nile = np.arange(1000) % 2 == 0
+    logits, right = np.ones(1000), about_nile.astype(float)
+    articles = np.where(about_nile, "Nile", "Moon").tolist()
+    assert cross_fitted_error(logits, right, articles) == pytest.approx(0.75, abs=0.01)

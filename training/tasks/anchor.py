@@ -93,14 +93,14 @@ class AnchorTask(PassageTask):
         rows = [self._row[passage.id] for passage in items]
         return {"inputs": self._tokens(rows), "rows": torch.tensor(rows)}
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of both drifts."""
         live = embed(model, features["inputs"], self.options.chunk_size)
         before = self._bank[features["rows"]]
         drift = 1 - functional.cosine_similarity(live, before).mean()
         divergence = similarity_divergence(live, before, self.options.temperature)
         loss = self.options.cosine_weight * drift + self.options.similarity_weight * divergence
-        return loss, {"drift": drift.item(), "divergence": divergence.item()}
+        return loss, {"drift": drift.detach(), "divergence": divergence.detach()}
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
         return tokenize(self.tokenizer, [self._texts[row] for row in rows], self.options.max_length)

@@ -133,8 +133,8 @@ class Task(ABC, Generic[Item]):
         """Turn items into model inputs and targets."""
 
     @abstractmethod
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
-        """Return the batch's loss (a scalar) and metrics to log."""
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Return the batch's loss (a scalar) and metrics to log, on its device, as a look at them waits for it."""
 
     def _items_of(self, number: int) -> list[Item]:
         epoch, position = divmod(number, self.batches_per_epoch)

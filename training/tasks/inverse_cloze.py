@@ -69,11 +69,11 @@ class InverseClozeTask(PassageTask):
             "passages": tokenize(self.tokenizer, texts, self.options.max_passage_length),
         }
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the contrast within the batch."""
         queries = embed(query_tower(model), features["queries"], self.options.chunk_size)
         passages = embed(model, features["passages"], self.options.chunk_size)
         scores = queries @ passages.T / self.options.temperature
         gold = torch.arange(len(scores), device=scores.device)
         loss = contrast(scores, torch.zeros_like(scores, dtype=torch.bool), gold)
-        return loss, {"contrast": loss.item(), "recall@1": (scores.argmax(-1) == gold).float().mean().item()}
+        return loss, {"contrast": loss.detach(), "recall@1": (scores.argmax(-1) == gold).float().mean()}

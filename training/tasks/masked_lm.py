@@ -86,14 +86,14 @@ class MaskedLMTask(PassageTask):
             ids[row, chosen] = self._hidden(ids[row, chosen], rng)
         return {"inputs": {**batch, "input_ids": torch.from_numpy(ids)}, "labels": torch.from_numpy(labels)}
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean cross-entropy of the chosen tokens."""
         sought = features["labels"] != _NO_LABEL
         logits = model(**features["inputs"], head=self.head, sought=sought)["token_logits"].float()
         labels = features["labels"][sought]
         loss = functional.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
         accuracy = (logits.argmax(-1) == labels).float().sum() / max(len(labels), 1)
-        return loss, {"token_loss": loss.item(), "accuracy": accuracy.item()}
+        return loss, {"token_loss": loss.detach(), "accuracy": accuracy}
 
     def _choose(self, words: Sequence[int | None], rng: np.random.Generator) -> list[int]:
         """Choose positions by drawing words, or tokens, until their share is reached; special tokens have no word."""

@@ -164,7 +164,7 @@ def passage_positions(encoded: BatchEncoding, window: int) -> list[int]:
     return [position for position, sequence in enumerate(encoded.sequence_ids(window)) if sequence == 1]
 
 
-def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> tuple[Tensor, dict[str, float]]:
+def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Return span loss plus weighted relevance loss of `pair_features`, and both as metrics.
 
     Every occurrence of an answer is right: the loss sums their probabilities (marginal likelihood, Clark and Gardner,
@@ -180,7 +180,7 @@ def pair_loss(model: ROMModel, features: Features, relevance_weight: float) -> t
         outputs["relevance_logits"].float(), features["relevant"]
     )
     loss = span_loss + relevance_weight * relevance_loss
-    return loss, {"span_loss": span_loss.item(), "relevance_loss": relevance_loss.item()}
+    return loss, {"span_loss": span_loss.detach(), "relevance_loss": relevance_loss.detach()}
 
 
 def text_without(

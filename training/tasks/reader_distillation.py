@@ -136,7 +136,7 @@ class ReaderDistillationTask(QuestionTask):
             "pairs": torch.tensor(encoded["overflow_to_sample_mapping"]),
         }
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the divergence of the retriever's choice among candidates from the reader's."""
         candidates = features["candidates"]
         with asked(self._teacher or model) as reader:
@@ -149,7 +149,7 @@ class ReaderDistillationTask(QuestionTask):
         similarities = queries @ passages.T / self.options.temperature
         loss = divergence(target, similarities, candidates)
         same = similarities.masked_fill(~candidates, -torch.inf).argmax(-1) == target.argmax(-1)
-        return loss, {"divergence": loss.item(), "agreement": same.float().mean().item()}
+        return loss, {"divergence": loss.detach(), "agreement": same.float().mean()}
 
     def _draw(self, question: Question, rng: np.random.Generator) -> list[str]:
         others = question.hard_negative_ids or [

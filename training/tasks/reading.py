@@ -87,6 +87,6 @@ class ReadingTask(PairTask):
         ]
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
         return pair_loss(model, features, self.options.relevance_weight)

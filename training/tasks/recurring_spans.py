@@ -70,7 +70,7 @@ class RecurringSpansTask(PassageTask):
             answers.append(occurrences([span.text], texts[-1]) if negative is None else [])
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
         return pair_loss(model, features, self.options.relevance_weight)
 

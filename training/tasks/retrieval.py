@@ -123,7 +123,7 @@ class RetrievalTask(QuestionTask):
             **in_bank,
         }
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the contrast (with a bank, the mean of both) plus the weighted anchor."""
         queries = embed(query_tower(model), features["queries"], self.options.chunk_size)
         passages = embed(model, features["passages"], self.options.chunk_size)
@@ -132,7 +132,7 @@ class RetrievalTask(QuestionTask):
         scores = queries @ passages.T / self.options.temperature
         among = torch.searchsorted(rows, gold)
         loss = contrast(scores, ignored, among)
-        metrics = {"live_contrast": loss.item()}
+        metrics = {"live_contrast": loss.detach()}
         if self._in_bank:
             scores, ignored, among = (
                 queries @ self._bank.T / self.options.temperature,
@@ -140,14 +140,14 @@ class RetrievalTask(QuestionTask):
                 gold,
             )
             bank_contrast = contrast(scores, ignored, gold)
-            metrics["bank_contrast"] = bank_contrast.item()
+            metrics["bank_contrast"] = bank_contrast.detach()
             loss = (bank_contrast + loss) / 2
         if self.options.anchor_weight:
             anchor = 1 - functional.cosine_similarity(passages, self._bank[rows]).mean()
-            metrics["anchor"] = anchor.item()
+            metrics["anchor"] = anchor.detach()
             loss = loss + self.options.anchor_weight * anchor
         hits = scores.masked_fill(ignored, -torch.inf).argmax(-1) == among
-        return loss, {**metrics, "recall@1": hits.float().mean().item()}
+        return loss, {**metrics, "recall@1": hits.float().mean()}
 
     def _draw(self, ids: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
         return [self._row[ids[i]] for i in rng.permutation(len(ids))[:count]]

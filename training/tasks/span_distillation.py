@@ -124,7 +124,7 @@ class SpanDistillationTask(PairTask):
             "aligned": aligned,
         }
 
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the divergence of spans plus the weighted loss of relevance."""
         with asked(self._teacher) as teacher:
             taught = teacher(**features["teacher_inputs"], head=self.head)
@@ -136,14 +136,14 @@ class SpanDistillationTask(PairTask):
             target = moved(torch.softmax(logits / temperature, -1), aligned, allowed.shape[1])
             loss = loss + divergence(target, outputs[side] / temperature, allowed) / 2
             choice = outputs[side].masked_fill(~allowed, -torch.inf).argmax(-1)
-            agreement.append((choice == target.argmax(-1)).float().mean().item())
+            agreement.append((choice == target.argmax(-1)).float().mean())
         loss = loss * temperature**2
-        metrics = {"divergence": loss.item(), "agreement": sum(agreement) / 2}
+        metrics = {"divergence": loss.detach(), "agreement": (agreement[0] + agreement[1]) / 2}
         if self.options.relevance_weight:
             relevance = functional.binary_cross_entropy_with_logits(
                 outputs["relevance_logits"].float(), taught["relevance_logits"].float().sigmoid()
             )
-            metrics["relevance_loss"] = relevance.item()
+            metrics["relevance_loss"] = relevance.detach()
             loss = loss + self.options.relevance_weight * relevance
         return loss, metrics
 
