@@ -118,7 +118,7 @@ class TestBatches:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        assert losses[-1] < 0.7 * losses[0]
+        assert np.mean(losses[-5:]) < 0.8 * losses[0]  # of several batches, as masks are drawn anew
 
 
 class TestReadingTask:
