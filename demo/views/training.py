@@ -76,7 +76,7 @@ def show() -> None:
 def _offer() -> None:
     """Offer to open the folder that a link names; whoever wrote the link has no say in what is read here."""
     st.info("A link names this folder. It is opened only if you say so.", icon=":material/link:")
-    st.button("Open this folder", type="primary", on_click=lambda: st.session_state.pop(_LINKED))
+    st.button("Open this folder", type="primary", on_click=lambda: st.session_state.pop(_LINKED, None))
 
 
 def _invite() -> None:
