@@ -80,5 +80,6 @@ def _score(quote: Quote) -> str:
     return (
         '<p class="rom-score"><span class="rom-meter" aria-hidden="true">'
         f'<span style="width:{round(share * 100)}%"></span></span>'
-        f"<strong>{percent(share)}</strong> {likelihood(quote.score)}: {in_ten(share)} such answers are right</p>"
+        f"<span><strong>{percent(share)}</strong> {likelihood(quote.score)}: "
+        f"{in_ten(share)} such answers are right</span></p>"
     )
