@@ -14,7 +14,7 @@ from benchmarks.command import add_check, mistakes_explained, work_folder, write
 from benchmarks.environment import environment
 from benchmarks.hybrid import Collection, drawn_questions
 from demo.core.results import Settings
-from demo.core.wording import further_likelihood, likelihood
+from demo.core.wording import chance, further_likelihood, likelihood
 from rom_haystack.answers import quotes
 from rom_haystack.metrics import f1
 from rom_haystack.pipelines import ROMExtractiveQA
@@ -27,6 +27,8 @@ EXPECTATIONS = Path(__file__).with_suffix(".yaml")
 RIGHT = 0.5
 
 _SET = "squad/dev"
+# Fewest answers of which a share is told: it is then right to within 7 points, two times in three.
+_GROUP = 50
 
 #: An answer's score, and whether it is right.
 Judged = tuple[float, bool]
@@ -41,18 +43,21 @@ def run(
     questions: Annotated[int, typer.Option(min=1, help="Questions of SQuAD dev.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 13,
 ) -> None:
-    """Ask as the demo does, and count right answers by the words that it has for their scores."""
+    """Ask as the demo does, and count right answers by their scores, and by the words that it has for them."""
     with mistakes_explained(), work_folder(work) as folder:
         collection = Collection(folder, data, cache, (_SET,))
         asked = drawn_questions(data, _SET, questions, seed)
         with collection.store:
             qa = ROMExtractiveQA(collection.store)
             judged = [_judged(question, qa) for question in tqdm(asked)]
+        best = [answers[0] for answers in judged if answers]
         results = {
             "environment": environment(),
             "settings": {"questions": len(asked), "seed": seed},
             "passages": len(collection.passages),
-            "best": by_word((answers[0] for answers in judged if answers), likelihood),
+            "best": by_word(best, likelihood),
+            "shares": shares(best),
+            "shown": {"error": error(best, chance)},
             "further": by_word((answer for answers in judged for answer in answers[1:]), further_likelihood),
         }
         write_results(results, output)
@@ -75,6 +80,59 @@ def by_word(answers: Iterable[Judged], word_for: Callable[[float], str]) -> dict
         word: {"answers": len(found), "right": round(100 * sum(found) / len(found), 1)}
         for word, found in sorted(words.items())
     }
+
+
+def shares(answers: Iterable[Judged]) -> list[dict[str, float]]:
+    """Tell which share of answers is right, by score: it never falls as the score rises (isotonic regression).
+
+    Args:
+        answers: Scores, and whether the answers are right.
+
+    Returns:
+        For groups of answers with like scores, lowest first: their mean score, the percentage that is right, and how
+        many they are.
+    """
+    found: list[list[Judged]] = []
+    for group in _groups(answers):
+        found.append(group)
+        while len(found) > 1 and _right(found[-2]) >= _right(found[-1]):
+            last = found.pop()
+            found[-1] = found[-1] + last
+    return [
+        {
+            "score": round(sum(score for score, _ in group) / len(group), 3),
+            "right": round(100 * _right(group), 1),
+            "answers": len(group),
+        }
+        for group in found
+    ]
+
+
+def error(answers: Iterable[Judged], shown: Callable[[float], float]) -> float:
+    """Tell how far the shares that are shown are from those that are right, in points.
+
+    Args:
+        answers: Scores, and whether the answers are right.
+        shown: The share, from 0 to 1, that is shown for a score.
+
+    Returns:
+        The mean over groups of answers with like scores.
+    """
+    differences = [
+        abs(sum(shown(score) for score, _ in group) / len(group) - _right(group)) for group in _groups(answers)
+    ]
+    return round(100 * sum(differences) / len(differences), 1)
+
+
+def _groups(answers: Iterable[Judged]) -> list[list[Judged]]:
+    """Put answers with like scores together; what is left over joins the last group."""
+    ranked = sorted(answers)
+    starts = range(0, max(len(ranked) - _GROUP, 0) + 1, _GROUP)
+    return [ranked[start : start + _GROUP if start != starts[-1] else None] for start in starts]
+
+
+def _right(answers: list[Judged]) -> float:
+    return sum(right for _, right in answers) / len(answers)
 
 
 def _judged(question: Question, qa: ROMExtractiveQA) -> list[Judged]:

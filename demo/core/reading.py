@@ -1,5 +1,6 @@
 """A whole document to read, with an answer's quote in it, as the reader view shows it."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,9 @@ from demo.core.grouping import document_key
 from demo.core.headings import heading_spans
 from demo.core.highlighting import Span, pieces
 from demo.core.results import FoundPassage, Quote
+
+# Most headings that are set as such; each takes two pieces.
+_MOST_HEADINGS = 1000
 
 
 def spans_in(full: FullText, passage: FoundPassage, quote: Quote | None, others: Sequence[Quote]) -> list[Span]:
@@ -40,21 +44,30 @@ def paragraphs(full: FullText, spans: Sequence[Span]) -> list[dict[str, Any]]:
         Pieces in their order: of text (`text`, `mark`, the number of its span or None, and whether it is of a
         `heading`), and where a page begins (`page`, its number).
     """
-    found: list[dict[str, Any]] = []
     pages = dict(full.pages)
-    headings = heading_spans(full.text)
-    cuts = {*pages, *(place for heading in headings for place in heading)}
+    headings = _nearest(heading_spans(full.text), spans[0][0] if spans else 0)
+    starts = [start for start, _ in headings]
+    cuts = sorted({*pages, *(place for heading in headings for place in heading)})
+    found: list[dict[str, Any]] = []
     begin = 0
     for piece in pieces(full.text, spans):
         finish = begin + len(piece.text)
-        within = sorted({begin, finish, *(cut for cut in cuts if begin < cut < finish)})
-        for start, end in pairwise(within):
+        within = cuts[bisect_right(cuts, begin) : bisect_left(cuts, finish)]
+        for start, end in pairwise([begin, *within, finish]):
             if start in pages:
                 found.append({"page": pages[start]})
-            heading = any(first <= start < last for first, last in headings)
+            above = bisect_right(starts, start) - 1  # the last heading that begins here or before
+            heading = above >= 0 and start < headings[above][1]
             found.append({"text": full.text[start:end], "mark": piece.mark, "heading": heading})
         begin = finish
     return found
+
+
+def _nearest(headings: list[Span], place: int) -> list[Span]:
+    """Choose the headings nearest to a place, where there are more than a browser can draw at once."""
+    if len(headings) <= _MOST_HEADINGS:
+        return headings
+    return sorted(sorted(headings, key=lambda heading: abs(heading[0] - place))[:_MOST_HEADINGS])
 
 
 def _place(full: FullText, quote: Quote) -> Span:

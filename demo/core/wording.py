@@ -1,6 +1,7 @@
 """Words for people: how sure an answer is, where it stands, and text that Markdown shows as it is."""
 
 import re
+from itertools import pairwise
 from pathlib import PurePath
 
 from haystack import Document
@@ -12,18 +13,57 @@ _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _ICON = re.compile(r":(?=\S)")
 _WORD_JOINER = "\u2060"
 
-# Least scores, by `python -m benchmarks.likelihoods`: of the best answers to 1,000 questions of SQuAD dev, 93, 76, 51
-# and 15% are right (F1 of 0.5 or more) from one word to the next.
+#: Most characters of a question.
+LONGEST_QUESTION = 500
+
+# Scores, and which share of the best answers with such a score is right (F1 of 0.5 or more), by `python -m
+# benchmarks.likelihoods`, of 1,000 questions of SQuAD dev. All of them have an answer there.
+_RIGHT = (
+    (0.572, 0.3),
+    (0.623, 0.48),
+    (0.656, 0.513),
+    (0.676, 0.68),
+    (0.686, 0.71),
+    (0.697, 0.72),
+    (0.71, 0.8),
+    (0.718, 0.84),
+    (0.722, 0.86),
+    (0.728, 0.92),
+    (0.74, 0.938),
+)
+# Least scores. Of the same answers 93, 76, 51 and 15% are right from one word to the next.
 _LIKELIHOODS = ((0.725, "very likely"), (0.675, "likely"), (0.55, "unsure"))
 # Of the second to fifth answers to the same questions, 29% are right from here on, and 10% below.
 _POSSIBLE = 0.675
 
 
-def likelihood(score: float) -> str:
-    """Say in words how likely an answer is right.
+def chance(score: float) -> float:
+    """Return the share of best answers with such a score that were right when it was measured.
 
     Args:
-        score: Its probability, from 0 to 1.
+        score: A best answer's score, from 0 to 1.
+
+    Returns:
+        From 0 to 1, rising with the score.
+    """
+    if score <= _RIGHT[0][0]:
+        return _RIGHT[0][1]
+    for (low, least), (high, most) in pairwise(_RIGHT):
+        if score <= high:
+            return least + (most - least) * (score - low) / (high - low)
+    return _RIGHT[-1][1]
+
+
+def in_ten(share: float) -> str:
+    """Write a share as so many of ten; nothing is certain, and nothing impossible."""
+    return f"about {min(max(round(share * 10), 1), 9)} of 10"
+
+
+def likelihood(score: float) -> str:
+    """Say in words how likely the best answer is right.
+
+    Args:
+        score: Its score, from 0 to 1.
     """
     return next((word for least, word in _LIKELIHOODS if score >= least), "unlikely")
 
@@ -37,6 +77,24 @@ def further_likelihood(score: float) -> str:
         score: Its score, from 0 to 1.
     """
     return "possible" if score >= _POSSIBLE else "unlikely"
+
+
+def excerpt(text: str, length: int) -> str:
+    """Write the beginning of a text on one line, up to the end of a word where there is more.
+
+    Args:
+        text: Any text.
+        length: Most characters of it.
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[:length].rsplit(" ", 1)[0] + " …"
+
+
+def too_long(question: str) -> str | None:
+    """Say that a question is too long; None where it is not."""
+    if len(question) <= LONGEST_QUESTION:
+        return None
+    return f"The question has {len(question):,} characters; the limit is {LONGEST_QUESTION}."
 
 
 def percent(score: float) -> str:

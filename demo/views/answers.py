@@ -39,7 +39,7 @@ class BestAnswer:
         if result.quotes:
             self._body.html(cards.best_card(result.quotes[0]))
         else:
-            self._body.html(cards.no_answer_card(result.no_answer_score, len(result.passages)))
+            self._body.html(cards.no_answer_card(len(result.passages)))
         with self._actions.container(key="best-actions"):
             if result.quotes:
                 _actions(result, collection, result.quotes[0].passage, result.quotes[0])

@@ -6,9 +6,10 @@ from demo.core import examples
 from demo.core.asking import Asker, AskingError
 from demo.core.collection import Collection
 from demo.core.results import Result, Settings
-from demo.core.wording import counted, duration, literal
+from demo.core.wording import counted, duration, literal, too_long
 from demo.views import frame, links, settings
 from demo.views.answers import BestAnswer, show_rest
+from demo.views.messages import say_error
 from rom_haystack.folders import LibraryError
 from rom_haystack.modeling import CheckpointError
 
@@ -17,7 +18,6 @@ _QUESTION = "question"
 _RESULTS = "results"
 _TURN = "turn of examples"
 
-_LONGEST = 500
 _KEPT = 30
 _EXAMPLES = 5  # and one without an answer
 
@@ -26,7 +26,7 @@ def show() -> None:
     """Draw the page."""
     link = links.arrived()
     if link is not None:
-        st.session_state[_QUESTION] = link.get("q", "")[:_LONGEST]
+        st.session_state[_QUESTION] = link.get("q", "")
         settings.follow(link)
     st.title("Ask your documents", anchor=False)
     question = _question()
@@ -34,7 +34,12 @@ def show() -> None:
         with st.container(width=280):
             collection = frame.choose_collection()
         chosen = settings.choose_settings()
-    links.write({"q": question, "collection": _in_link(collection), **settings.in_link(chosen)})
+    mistake = too_long(question)
+    said = {"q": "" if mistake else question, "collection": links.id_in_link(collection)}
+    links.write({**said, **settings.in_link(chosen)})
+    if mistake:
+        say_error(mistake)
+        return
     if not frame.indexed(collection):
         return
     if question:
@@ -50,15 +55,10 @@ def _question() -> str:
             key=_QUESTION,
             type="search",
             placeholder="Ask in your own words",
-            max_chars=_LONGEST,
             persist_state="session",
         )
         st.form_submit_button("Ask", type="primary")
     return question.strip()
-
-
-def _in_link(collection: Collection) -> str:
-    return "" if collection.kind == "sample" else collection.id
 
 
 def _answer(collection: Collection, question: str, chosen: Settings) -> None:
@@ -75,7 +75,8 @@ def _answer(collection: Collection, question: str, chosen: Settings) -> None:
                 best.preview(result)
         except (AskingError, LibraryError, CheckpointError) as error:
             best.remove()
-            status.error(literal(str(error)), icon=":material/error:")
+            with status:
+                say_error(error)
             return
         if result is None:
             return

@@ -4,7 +4,7 @@ from html import escape
 
 from demo.core.highlighting import marked_html
 from demo.core.results import FoundPassage, Quote
-from demo.core.wording import further_likelihood, likelihood, percent, place_of, title_of
+from demo.core.wording import chance, excerpt, further_likelihood, in_ten, likelihood, percent, place_of, title_of
 from rom_haystack.answers import NO_ANSWER_FOUND
 
 # Longer quotes are set smaller.
@@ -41,14 +41,14 @@ def group_heading(passage: FoundPassage, *, best_is_here: bool) -> str:
     return f'<h3 class="rom-group">{"Also in " if best_is_here else ""}{escape(title)}{beside}</h3>'
 
 
-def no_answer_card(score: float, passages: int) -> str:
+def no_answer_card(passages: int) -> str:
     """Write that there is no answer."""
     if not passages:
         reason = "Not one passage has anything to do with the question’s words. Try others, or other documents."
     else:
         reason = (
-            "The passages below come nearest, but none of them seems to answer the question "
-            f"({percent(score)} sure). Other words may find others."
+            "The passages below come nearest, but none of them seems to answer the question. Other words may find "
+            "others."
         )
     return f'<div class="rom-best"><h2 class="rom-none">{escape(NO_ANSWER_FOUND)}</h2><p>{escape(reason)}</p></div>'
 
@@ -61,8 +61,7 @@ def reading_card() -> str:
 
 def passage_card(passage: FoundPassage) -> str:
     """Write the beginning of a passage, and where it stands."""
-    content = " ".join((passage.document.content or "").split())
-    shown = content if len(content) <= _EXCERPT else content[:_EXCERPT].rsplit(" ", 1)[0] + " …"
+    shown = excerpt(passage.document.content or "", _EXCERPT)
     return f'<div class="rom-further">{_source(passage, None, "h3")}<p class="rom-sentence">{escape(shown)}</p></div>'
 
 
@@ -77,8 +76,10 @@ def _source(passage: FoundPassage, quote: Quote | None, element: str = "p") -> s
 
 
 def _score(quote: Quote) -> str:
-    width = round(quote.score * 100)
+    share = chance(quote.score)
     return (
-        f'<p class="rom-score"><span class="rom-meter" aria-hidden="true"><span style="width:{width}%"></span></span>'
-        f"<strong>{percent(quote.score)}</strong> {likelihood(quote.score)}</p>"
+        '<p class="rom-score"><span class="rom-meter" aria-hidden="true">'
+        f'<span style="width:{round(share * 100)}%"></span></span>'
+        f"<span><strong>{percent(share)}</strong> {likelihood(quote.score)}: "
+        f"{in_ten(share)} such answers are right</span></p>"
     )

@@ -13,9 +13,10 @@ from demo.core.examples import sample_questions
 from demo.core.inside import stage_times
 from demo.core.reach import only_this_machine
 from demo.core.results import Result
-from demo.core.wording import counted, duration, literal
+from demo.core.wording import counted, duration, literal, too_long
 from demo.views import comparison_cards, frame, links
 from demo.views.inside_charts import times_chart
+from demo.views.messages import say_error
 from demo.views.settings import READINGS, RETRIEVALS
 from rom_haystack.modeling import bundled_checkpoints
 
@@ -27,7 +28,6 @@ _WHY = "compare.why"
 _WRONG = "compare.wrong"
 _KEPT = "compare.kept"
 _QUESTION = "compare.question"
-_LONGEST = 500
 
 Asked = tuple[str, Side, Side]
 # What came of it, with the checkpoints as they were found then; they may be gone by now.
@@ -46,6 +46,8 @@ def show() -> None:
     if wrong := st.session_state.get(_WRONG):
         st.warning(literal(wrong), icon=":material/link_off:")
     _form()
+    if mistake := too_long(st.session_state.get(_QUESTION, "").strip()):
+        say_error(mistake)
     asked: Asked | None = st.session_state.get(_ASKED)
     _write_link(collection, asked)
     if asked is None:
@@ -59,7 +61,7 @@ def show() -> None:
 
 def _follow(link: Mapping[str, str]) -> None:
     """Take question and sides from a link, and ask; folders are opened only if the user says so."""
-    st.session_state[_QUESTION] = link.get("q", "")[:_LONGEST]
+    st.session_state[_QUESTION] = link.get("q", "")
     wrong = None
     try:
         sides = [Side.parse(link[name]) if name in link else Side() for name in ("left", "right")]
@@ -78,7 +80,7 @@ def _follow(link: Mapping[str, str]) -> None:
 
 
 def _write_link(collection: Collection, asked: Asked | None) -> None:
-    said = {"collection": "" if collection.kind == "sample" else collection.id}
+    said = {"collection": links.id_in_link(collection)}
     if asked is not None:
         question, left, right = asked
         said |= {"q": question, "left": str(left), "right": str(right)}
@@ -103,7 +105,7 @@ def _take(preset: Preset, collection: Collection) -> None:
 
 def _ask() -> None:
     question = st.session_state.get(_QUESTION, "").strip()
-    st.session_state[_ASKED] = (question, *map(_chosen, _SIDES)) if question else None
+    st.session_state[_ASKED] = (question, *map(_chosen, _SIDES)) if question and not too_long(question) else None
     st.session_state[_WHY] = st.session_state[_WRONG] = None
 
 
@@ -116,7 +118,6 @@ def _form() -> None:
             "Question",
             key=_QUESTION,
             placeholder="Ask both sides",
-            max_chars=_LONGEST,
             persist_state="session",
         )
         for name, column in zip(_SIDES, st.columns(2, gap="medium"), strict=True):
@@ -188,7 +189,7 @@ def _compared(collection: Collection, asked: Asked) -> Compared | None:
         with st.spinner("Asking both sides …"):
             compared = compare(Asker(collection, frame.engine()), question, *settings), found
     except AskingError as error:
-        st.error(literal(str(error)), icon=":material/error:")
+        say_error(error)
         return None
     # Indexing has changed the version.
     st.session_state[_KEPT] = ((asked, collection.id, collection.version, frame.engine().name), compared)

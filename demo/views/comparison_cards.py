@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 from demo.core.results import Result
-from demo.core.wording import percent, title_of
+from demo.core.wording import excerpt, percent, title_of
 from demo.views import cards
 from rom_haystack.answers import NO_ANSWER_FOUND
 
@@ -44,7 +44,7 @@ def passages(result: Result, of_both: Collection[str], other: str) -> str:
     """
     rows = []
     for place, found in enumerate(result.passages, start=1):
-        text = escape(_excerpt(found.document.content or ""))
+        text = escape(excerpt(found.document.content or "", _EXCERPT))
         read = "" if place <= result.read else " (not read)"
         mark = "" if found.document.id in of_both else _mark(f"only here: {other} did not find it")
         rows.append(f"<li><strong>{escape(title_of(found.document))}</strong>{read} {text} {mark}</li>")
@@ -58,8 +58,3 @@ def _said(place: int, rank: int, other: str) -> str:
 
 def _mark(text: str) -> str:
     return f'<span class="rom-mark rom-differs">{escape(text)}</span>'
-
-
-def _excerpt(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _EXCERPT else line[:_EXCERPT].rsplit(" ", 1)[0] + " …"

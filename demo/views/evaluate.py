@@ -21,6 +21,7 @@ from demo.core.results import Settings
 from demo.core.visits import while_visited
 from demo.core.wording import counted, literal
 from demo.views import evaluate_results, frame, links, settings
+from demo.views.messages import say_error
 from demo.views.visitor import visits
 
 Evaluation = tuple[Run, Summary]
@@ -73,7 +74,7 @@ def _choose_questions() -> None:
     )
     st.caption(_LIMITS)
     if problem := st.session_state.get(_PROBLEM):
-        st.error(literal(problem), icon=":material/error:")
+        say_error(problem)
 
 
 def _explain_files() -> None:
@@ -116,7 +117,7 @@ def _choose_how(asked: QuestionSet, *, running: bool) -> None:
             required=True,
             default="paragraphs",
         )
-    links.write({"collection": "" if collection.kind == "sample" else collection.id, **settings.in_link(chosen)})
+    links.write({"collection": links.id_in_link(collection), **settings.in_link(chosen)})
     if place == "documents" and not frame.indexed(collection):
         return
     st.button(

@@ -183,7 +183,7 @@ def _mistake(outcome: Outcome) -> str:
     """Write a wrong answer as HTML: the question, what is right, what was said, and where it stands."""
     right = " · ".join(html.escape(answer) for answer in outcome.question.answers) or "<i>no answer</i>"
     given = html.escape(outcome.prediction) or "<i>no answer</i>"
-    score = f"{percent(outcome.score)} likely" if outcome.answered else f"best quote {percent(outcome.score)} likely"
+    score = f"score {percent(outcome.score)}" if outcome.answered else f"best quote’s score {percent(outcome.score)}"
     place = ", ".join(
         part for part in (outcome.title, f"page {outcome.page}" if outcome.page else "", outcome.file_path) if part
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from demo.core.inside import StageTime
 from demo.core.model_size import Design
 from demo.core.passage_map import PassageMap
+from demo.core.wording import excerpt
 
 #: What stands at a point of the map, and how each is drawn: by shape and size, not by colour alone.
 QUESTION, QUOTED, FOUND, OTHER = "the question", "with an answer", "found", "other passages"
@@ -103,7 +104,7 @@ def _map_rows(drawn: PassageMap) -> pd.DataFrame:
             "rank": point.rank or len(drawn.points),
             "title": point.title,
             "document": point.title if point.title in coloured else _ELSEWHERE,
-            "text": _excerpt(point.text),
+            "text": excerpt(point.text, _EXCERPT),
         }
         for point in drawn.points
     ]
@@ -138,11 +139,6 @@ def _by_document(rows: pd.DataFrame) -> dict[str, Any]:
         "fill": alt.condition(question, alt.value(_FILLS[3]), alt.Fill("document:N", scale=scale, legend=legend)),
         "stroke": alt.condition(ringed, alt.value(_STROKES[2]), alt.Stroke("document:N", scale=scale, legend=None)),
     }
-
-
-def _excerpt(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _EXCERPT else line[:_EXCERPT].rsplit(" ", 1)[0] + " …"
 
 
 def _share(share: float) -> str:

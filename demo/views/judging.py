@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from demo.core.feedback import FeedbackError, FeedbackFile
+from demo.core.reach import only_this_machine
 from demo.core.results import FoundPassage, Quote, Result
 from demo.core.shelf import demo_home
 from demo.core.wording import literal, title_of
@@ -48,22 +49,25 @@ def judge(result: Result, passage: FoundPassage, quote: Quote | None, *, asked: 
 
 
 def _keep(key: str, question: str, passage: FoundPassage, quote: Quote | None) -> None:
-    """Save what the thumbs and the correction say."""
+    """Save what the thumbs and the correction say, or that they say nothing any more."""
     thumb = st.session_state.get(key)
-    if thumb is None:
-        st.session_state.pop(f"{key} said", None)
-        return
+    file = FeedbackFile(feedback_path())
+    text, start = (quote.text, quote.start) if quote else (None, 0)
+    about = (question, passage.document.content or "", title_of(passage.document), text, start)
+    said = f"{key} said"
     try:
-        FeedbackFile(feedback_path()).add(
-            question,
-            passage.document.content or "",
-            title_of(passage.document),
-            quote.text if quote else None,
-            quote.start if quote else 0,
-            right=thumb == _RIGHT,
-            correction=st.session_state.get(f"{key} correction"),
-        )
+        if thumb is None:
+            st.session_state.pop(said, None)
+            file.withdraw(*about)
+        else:
+            file.add(*about, right=thumb == _RIGHT, correction=st.session_state.get(f"{key} correction"))
+            st.session_state[said] = f"Thank you. Saved in {_shown(str(file.path))}, for training."
     except FeedbackError as error:
-        st.session_state[f"{key} said"] = literal(str(error))
-    else:
-        st.session_state[f"{key} said"] = f"Thank you. Saved in {literal(str(feedback_path()))}, for training."
+        st.session_state[said] = _shown(str(error))
+
+
+def _shown(text: str) -> str:
+    """Write a text so that it can be shown; who comes from another machine learns nothing of this one's folders."""
+    if not only_this_machine(st.get_option("server.address")):
+        text = text.replace(str(feedback_path()), feedback_path().name)
+    return literal(text)

@@ -10,6 +10,7 @@ from demo.core.documents import full_text
 from demo.core.reading import paragraphs, spans_in
 from demo.core.results import FoundPassage, Quote
 from demo.core.wording import literal, place_of, title_of
+from demo.views.messages import say_error
 from rom_haystack.folders import LibraryError
 
 _HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ def open_reader(
         try:
             full = full_text(collection.library(model).store, passage.document)
         except LibraryError as error:
-            st.error(literal(str(error)), icon=":material/error:")
+            say_error(error)
             return
         place = place_of(passage.document, quote.page, quote.start) if quote else place_of(passage.document)
         if place:

@@ -11,6 +11,7 @@ from demo.core.training_reports import Report, find_reports, side_by_side
 from demo.core.training_runs import BESIDES, RunError, TrainingRun, differences, find_runs, read_run
 from demo.core.wording import counted, duration, literal
 from demo.views import links, training_charts
+from demo.views.messages import say_error
 from rom_haystack.folders import LibraryError, expanded
 
 _STYLE = Path(__file__).with_name("training.css")
@@ -65,7 +66,7 @@ def show() -> None:
         chosen = _choose_runs(found)
         runs = [read_run(path) for path in chosen]
     except (LibraryError, RunError) as error:
-        st.error(literal(str(error)), icon=":material/error:")
+        say_error(error)
         _invite()
         return
     if runs:
@@ -75,7 +76,7 @@ def show() -> None:
 def _offer() -> None:
     """Offer to open the folder that a link names; whoever wrote the link has no say in what is read here."""
     st.info("A link names this folder. It is opened only if you say so.", icon=":material/link:")
-    st.button("Open this folder", type="primary", on_click=lambda: st.session_state.pop(_LINKED))
+    st.button("Open this folder", type="primary", on_click=lambda: st.session_state.pop(_LINKED, None))
 
 
 def _invite() -> None:
@@ -113,7 +114,7 @@ def _show_runs(folder: Path, runs: list[TrainingRun]) -> None:
         try:
             now = [read_run(path) for path in paths]
         except RunError as error:
-            st.error(literal(str(error)), icon=":material/error:")
+            say_error(error)
             return
         st.html(_states(now))
         _show_curves(now, metrics)

@@ -42,7 +42,6 @@ class TestLooking:
         unsure, best = quote("Doubtful"), quote("sols & more")
         for body in (
             cards.reading_card(),
-            cards.no_answer_card(0.9, 1),
             cards.further_card(unsure),
             cards.best_card(best),
         ):

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,12 @@ from haystack_integrations.document_stores.chroma import ChromaDocumentStore
 from haystack_integrations.document_stores.faiss import FAISSDocumentStore
 from haystack_integrations.document_stores.pgvector import PgvectorDocumentStore
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
+
+# pymilvus shuts all log handlers down as it is imported. That of absl, which TensorBoard brings, then closes what was
+# the standard error stream when absl was imported: the file in which pytest captures it.
+if "absl.logging" in sys.modules:
+    sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
+
 from milvus_haystack import MilvusDocumentStore, MilvusEmbeddingRetriever
 
 from rom_haystack import SQLiteFAISSDocumentStore, SQLiteFAISSEmbeddingRetriever

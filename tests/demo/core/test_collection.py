@@ -321,8 +321,9 @@ def test_removing_is_not_left_half_done(collection):
     def end(_done, _total, _label):
         raise CancelledError
 
+    (collection.folder / "new.txt").write_bytes(b"New.")  # so that there is something to read, and to report
     collection.remove(["owl.txt"], end)
-    assert (sorted(on_disk(collection)), len(contents(collection))) == (["heron.md"], 1)
+    assert (sorted(on_disk(collection)), len(contents(collection))) == (["heron.md", "new.txt"], 2)
 
 
 def test_work_that_has_ended_keeps_no_documents_alive():

@@ -49,11 +49,12 @@ def engine(tiny_checkpoint):
 
 @pytest.fixture
 def birds(tmp_path, tiny_checkpoint):
-    folder = tmp_path / "birds"
+    folder, home = tmp_path / "birds", tmp_path / "home"
     folder.mkdir()
+    home.mkdir()
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
-    collection = Collection("birds", "Birds", "linked", folder, tmp_path / "home")
+    collection = Collection("birds", "Birds", "linked", folder, home)
     collection.reindex(model=str(tiny_checkpoint))
     yield collection
     collection.close()
@@ -259,7 +260,8 @@ class TestDownloads:
 
 @pytest.mark.integration
 def test_the_bundled_checkpoint_answers_questions_on_some_sample_articles(tmp_path):
-    (tmp_path / "docs").mkdir()
+    for name in ("docs", "home"):
+        (tmp_path / name).mkdir()
     with SAMPLE_QUESTIONS.open(encoding="utf-8") as file:
         names = [line.split("\t")[0] for line in file][1:11]
     for name in names:

@@ -7,6 +7,7 @@ from haystack import Document
 from demo.core.documents import FullText
 from demo.core.examples import UNANSWERABLE, choice, sample_questions
 from demo.core.grouping import by_document, document_key
+from demo.core.headings import heading_spans
 from demo.core.reading import paragraphs, spans_in
 from demo.core.results import FoundPassage, Quote
 
@@ -75,6 +76,35 @@ def test_headings_stand_above_sentences_and_lists_have_none():
         ("\nTides\n", None),
         ("Phases\n", None),
     ]
+
+
+def test_of_very_many_headings_those_nearest_to_the_quote_are_set_as_such(monkeypatch):
+    monkeypatch.setattr("demo.core.reading._MOST_HEADINGS", 3)
+    text = "\n\n".join(f"Part {number}\nIt is a sentence." for number in range(9))
+    place = text.index("Part 4")
+    found = paragraphs(FullText("Parts", "p.md", text, {}, []), [(place + 7, place + 9)])
+    assert "".join(piece["text"] for piece in found) == text
+    assert [piece["text"] for piece in found if piece["heading"]] == ["Part 3\n", "Part 4\n", "Part 5\n"]
+
+
+def test_pieces_are_looked_up_rather_than_compared_with_every_heading(monkeypatch):
+    class Heading(tuple):
+        asked = 0
+
+        def __getitem__(self, place):
+            Heading.asked += 1
+            return super().__getitem__(place)
+
+        def __iter__(self):
+            Heading.asked += 1
+            return super().__iter__()
+
+    text = "\n\n".join(f"Part {number}\nIt is a sentence." for number in range(900))
+    headings = [Heading(span) for span in heading_spans(text)]
+    monkeypatch.setattr("demo.core.reading.heading_spans", lambda _: headings)
+    found = paragraphs(FullText("Parts", "p.md", text, {}, []), [(0, 4)])
+    assert len([piece for piece in found if piece["heading"]]) == 901
+    assert Heading.asked < 10 * len(headings)
 
 
 def test_examples_are_those_of_the_sample_each_turn_others_until_all_were_there():

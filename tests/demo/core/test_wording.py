@@ -7,7 +7,21 @@ from haystack import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.core.wording import counted, duration, further_likelihood, likelihood, literal, percent, place_of, title_of
+from demo.core.wording import (
+    LONGEST_QUESTION,
+    chance,
+    counted,
+    duration,
+    excerpt,
+    further_likelihood,
+    in_ten,
+    likelihood,
+    literal,
+    percent,
+    place_of,
+    title_of,
+    too_long,
+)
 
 
 @given(st.text(max_size=60))
@@ -38,6 +52,41 @@ def test_nothing_is_certain_and_nothing_impossible():
         "99%",
         "99%",
     ]
+
+
+def test_the_share_that_is_right_rises_with_the_score_and_is_that_of_the_words():
+    shares = [chance(score / 1000) for score in range(1001)]
+    assert shares == sorted(shares)
+    # What benchmarks/README.md says is right from one word to the next.
+    assert chance(0.52) < 0.4
+    assert 0.4 < chance(0.62) < 0.6
+    assert 0.65 < chance(0.7) < 0.85
+    assert chance(0.74) > 0.9
+
+
+def test_between_two_measured_scores_a_share_lies_between_theirs(monkeypatch):
+    monkeypatch.setattr("demo.core.wording._RIGHT", ((0.5, 0.2), (0.6, 0.4), (0.8, 1.0)))
+    scores = (0.0, 0.5, 0.55, 0.6, 0.75, 0.8, 1.0)
+    assert [chance(score) for score in scores] == pytest.approx([0.2, 0.2, 0.3, 0.4, 0.85, 1.0, 1.0])
+
+
+def test_shares_of_ten_are_never_none_or_all():
+    assert [in_ten(share) for share in (0.0, 0.34, 0.88, 1.0)] == [
+        "about 1 of 10",
+        "about 3 of 10",
+        "about 9 of 10",
+        "about 9 of 10",
+    ]
+
+
+def test_an_excerpt_ends_with_a_whole_word():
+    assert excerpt("One  two\nthree", 13) == "One two three"
+    assert excerpt("One  two\nthree", 12) == "One two …"
+
+
+def test_a_question_that_is_too_long_is_told_its_length_and_the_limit():
+    assert too_long("x" * LONGEST_QUESTION) is None
+    assert too_long("x" * 10_000) == "The question has 10,000 characters; the limit is 500."
 
 
 def test_words_go_with_the_score():

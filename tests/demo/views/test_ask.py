@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from demo.core.asking import Asker
 from demo.core.shelf import Shelf
-from rom_haystack.folders import LibraryError
+from demo.views import frame
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +47,10 @@ def test_the_best_answer_stands_in_its_sentence_with_its_place_and_its_likelihoo
     best, *further = html_of(app)
     assert re.search(r"<h2[^>]*>Michael Collins</h2>", best)
     assert f"<mark>Michael Collins</mark>{SENTENCE.removeprefix('Michael Collins')}" in best
-    assert re.search(r"The Moon Human exploration, the-moon\.md7\d% (very likely|likely)$", text_of(best))
+    assert re.search(
+        r"The Moon Human exploration, the-moon\.md\d\d% (very )?likely: about [789] of 10 such answers are right$",
+        text_of(best),
+    )
     assert [header.value for header in app.header] == ["Further answers"]
     assert "Also in The Moon the-moon.md" in map(text_of, further)
     [summary] = [caption.value for caption in app.caption]
@@ -224,11 +227,58 @@ def test_another_address_is_followed_and_the_one_without_a_question_leads_to_the
     assert app.text_input(key="question").value == ""
 
 
-def test_a_collection_that_is_deleted_while_it_is_asked_is_an_error_to_read(open_app, home, tmp_path, monkeypatch):
-    def gone(self, question, settings):
-        raise LibraryError("The folder *x* is gone.")
+def test_a_question_that_is_too_long_is_refused_with_its_length(open_app):
+    app = open_app()
+    ask(app, "Why? " * 2000)
+    assert [error.value for error in app.error] == ["The question has 9\\,999 characters\\; the limit is 500\\."]
+    assert link_of(app) == {}
+    ask(app, QUESTION)
+    assert not app.error
+    assert "Michael Collins" in html_of(app)[0]
 
-    monkeypatch.setattr(Asker, "ask", gone)
+
+def test_a_link_with_a_question_that_is_too_long_asks_no_part_of_it(open_app):
+    app = open_app(q="x" * 501)
+    assert "501 characters" in app.error[0].value
+    assert app.text_input(key="question").value == "x" * 501
+
+
+def test_a_thumb_that_is_taken_back_leaves_nothing(open_app, home):
     app = open_app(q=QUESTION)
-    assert [error.value for error in app.error] == ["The folder \\*x\\* is gone\\."]
+    app.feedback[0].set_value(1).run()
+    assert json.loads((home / "feedback.json").read_text())["data"]
+    app.feedback[0].set_value(None).run()
+    assert not app.exception
+    assert json.loads((home / "feedback.json").read_text())["data"] == []
+    assert len(app.caption) == 1
+
+
+def test_where_others_can_come_they_learn_of_no_folder(open_app, home, monkeypatch):
+    monkeypatch.setattr("demo.views.judging.only_this_machine", lambda address: False)
+    app = open_app(q=QUESTION)
+    app.feedback[0].set_value(1).run()
+    assert app.caption[1].value.startswith("Thank you. Saved in feedback\\.json")
+    (home / "feedback.json").write_text("damaged")
+    app.feedback[0].set_value(0).run()
+    assert app.caption[1].value.startswith("feedback\\.json is no SQuAD file any more")
+
+
+def test_a_collection_that_is_deleted_while_it_is_asked_is_an_error_to_read(open_app, home, tmp_path, monkeypatch):
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Alpha is the first letter.")
+    linked = Shelf(home).link("Letters", folder)
+    ask_for_real = Asker.ask
+
+    def as_it_is_deleted(self, question, settings):
+        frame.shelf().delete(linked.id)
+        return ask_for_real(self, question, settings)
+
+    app = open_app(collection=linked.id)
+    monkeypatch.setattr(Asker, "ask", as_it_is_deleted)
+    ask(app, "Which letter is first?")
+    [error] = app.error
+    assert "letters" in error.value
     assert html_of(app) == []
+    app.run()
+    assert app.warning[0].value.startswith("The documents “Letters” are not here any more.")

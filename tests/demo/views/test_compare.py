@@ -171,6 +171,19 @@ def test_a_link_that_says_nothing_sensible(open_page):
     assert not app.warning
 
 
+@pytest.mark.parametrize("by_link", [True, False])
+def test_a_question_that_is_too_long(open_page, by_link):
+    question = "Who? " * 200
+    app = open_page(q=question) if by_link else open_page()
+    if not by_link:
+        ask(app, question)
+    assert "The question has 999 characters; the limit is 500." in app.error[0].value.replace("\\", "")
+    assert not html(app)
+    ask(app)
+    assert not app.error
+    assert len(html(app)) == 2
+
+
 def test_a_link_without_a_question(open_page):
     app = open_page(left="dense,10,off", right="dense,5,off")
     assert not html(app)
