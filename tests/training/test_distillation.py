@@ -187,8 +187,8 @@ class TestSpanDistillation:
             read = tiny_model(**features["inputs"], head="reading")["relevance_logits"]
         p, q = taught.sigmoid(), read.sigmoid()
         expected = -(p * q.log() + (1 - p) * (1 - q).log()).mean().item()
-        assert metrics["relevance_loss"] == pytest.approx(expected, rel=1e-4)
-        assert loss.item() == pytest.approx(metrics["divergence"] + 0.5 * expected, rel=1e-4)
+        assert metrics["relevance_loss"].item() == pytest.approx(expected, rel=1e-4)
+        assert loss.item() == pytest.approx(metrics["divergence"].item() + 0.5 * expected, rel=1e-4)
 
     def test_question_answering_models_teach(self, make, qa_model, tiny_model):
         task = make(qa_model)
