@@ -114,9 +114,9 @@ def running(folder: Path, browser: Browser) -> Iterator[Demo]:
     assert "Traceback" not in demo.log(), demo.log()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo for all tests that live with what others do to it."""
+    """A demo for all tests of a module that live with what others do to it."""
     with running(tmp_path_factory.mktemp("demo"), browser) as demo:
         yield demo
 
@@ -128,9 +128,12 @@ def own_demo(browser: Browser, tmp_path: Path) -> Iterator[Demo]:
         yield demo
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, which finds no other machine."""
+    """Chromium, which finds no other machine.
+
+    Its driver keeps an event loop running, in which no other test could run one, so it ends with each module.
+    """
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} is installed (apt-get install chromium)")

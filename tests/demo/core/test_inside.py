@@ -162,6 +162,7 @@ class TestMap:
 
     def test_nothing_to_map(self, tmp_path, tiny_checkpoint):
         (tmp_path / "documents").mkdir()
+        (tmp_path / "home").mkdir()
         empty = Collection("empty", "Empty", "linked", tmp_path / "documents", tmp_path / "home")
         empty.reindex(model=str(tiny_checkpoint))
         with pytest.raises(NothingToMapError, match="no passages to map"):

@@ -165,6 +165,6 @@ class TestReports:
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code == 0, result.output
         (found,) = read_run(finished).reports
-        assert set(found.systems) == {"rom", "bm25"}
+        assert set(found.systems) == {"rom", "hybrid", "bm25"}
         assert found.systems["rom"].keys() > {"recall@1", "end-to-end F1", "reading EM"}
         report.unlink()
