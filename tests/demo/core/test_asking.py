@@ -152,6 +152,7 @@ class TestAsking:
         documents = tmp_path / "documents"
         documents.mkdir()
         (documents / "one.txt").write_text("The Nile flows north.", encoding="utf-8")
+        (tmp_path / "home").mkdir()
         changing = Collection("changing", "Changing", "linked", documents, tmp_path / "home")
         changing.reindex(model=settings.model)
         asker = Asker(changing, engine)
@@ -195,6 +196,7 @@ class TestMistakes:
 
 @pytest.mark.integration
 def test_the_bundled_checkpoint_answers(engine, tmp_path):
+    (tmp_path / "home").mkdir()
     sample = Collection("moon", "Moon", "linked", tmp_path, tmp_path / "home")
     shutil.copy(SAMPLE / "the-moon.md", tmp_path)
     sample.reindex()
