@@ -1,8 +1,6 @@
 """The table of contents of a library's index: what was read of each file, and which passages came of it."""
 
 import json
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rom_haystack.durable import replace_file
 from rom_haystack.folders import LibraryError, why_unreadable
 
 #: Version of the index layout this code writes, and the newest it reads.
@@ -192,19 +191,3 @@ class ManifestFile:
                 f"The index in {self.index} belongs to another folder, {owner}. Choose another place with index "
                 "(--index), or delete that index if it isn't needed any more."
             )
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file so that it is there in full or not at all, power cuts included."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    if sys.platform != "win32":  # Windows can't open folders
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

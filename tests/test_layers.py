@@ -16,6 +16,7 @@ PACKAGE = ROOT / "rom_haystack"
 BELOW: dict[str, tuple[str, ...]] = {
     "answers": (),
     "caches": (),
+    "durable": (),
     "compat": ("modeling", "inference", "components", "document_stores", "files", "metrics", "pipelines", "questions"),
     "fusion": (),
     "metrics": (),
@@ -33,7 +34,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "questions": ("files", "unreadable"),
     "searches": ("document_stores",),
     "pipelines": ("modeling", "components", "files", "hybrid", "passages", "searches"),
-    "manifest": ("folders",),
+    "manifest": ("durable", "folders"),
     "library_index": ("document_stores", "folders", "manifest"),
     "library": (
         "modeling",
@@ -121,7 +122,7 @@ def test_the_package_needs_nothing_beside_it():
 
 
 def test_training_stands_on_the_lower_layers():
-    assert arrows_up("training", ("modeling", "inference", "metrics", "fusion")) == set()
+    assert arrows_up("training", ("durable", "modeling", "inference", "metrics", "fusion")) == set()
 
 
 def test_the_demo_stands_on_the_package():

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from rom_haystack.durable import replace_file
 from rom_haystack.inference import Answer, EncoderSpec, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import Figure, exact_match, f1
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
-from training.files import replace_file
 from training.rankers import BM25Ranker, DenseRanker, Ranker
 from training.scores import check_scores, fit_scores, judge, kinds
 from training.stopping import ReadPassages, allowed_errors, check, fit_rule

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rom_haystack.durable import replace_file
 from training.comparison import Comparison, Measured, compared
 from training.errors import RecipeError, RunError
 from training.evaluation import EvaluationOptions, Models, evaluate
 from training.figures import Scores
-from training.files import replace_file
 from training.grid import READING, RETRIEVAL, SHARED, Grid, Training
 from training.release import read_report
 from training.runs import make_folder

@@ -23,10 +23,10 @@ from typing import Any
 
 import yaml
 
+from rom_haystack.durable import replace_file
 from training.checkpoints import clear_leftovers, history_of
 from training.environment import environment
 from training.errors import RecipeError
-from training.files import replace_file
 from training.recipe import Recipe
 
 METRICS_FILE = "metrics.jsonl"

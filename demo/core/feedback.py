@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from rom_haystack.durable import replace_file
 from rom_haystack.files import whole_characters
-from rom_haystack.manifest import replace_file
 
 Row = dict[str, Any]
 

@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 import rom_haystack
 from demo.core.collection import DOCUMENTS, Collection, FileInfo, ShelfError
 from demo.core.uploads import KINDS, Added, Upload
+from rom_haystack.durable import replace_file
 from rom_haystack.files import mime_type_of
 from rom_haystack.folders import LibraryError, existing_folder, expanded
-from rom_haystack.manifest import replace_file
 
 __all__ = [
     "Added",
