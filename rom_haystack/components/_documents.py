@@ -17,6 +17,20 @@ def text_with_meta(document: Document, fields: Sequence[str], separator: str) ->
     return separator.join(part for part in parts if part.strip())
 
 
+def readable_ones(documents: Iterable[Document]) -> list[Document]:
+    """Keep documents with text, each once, where it first stands: their order is that of their retrieval."""
+    unique: dict[tuple[str, str], Document] = {}
+    for document in documents:
+        if is_readable(document):
+            unique.setdefault((document.id, document.content or ""), document)
+    return list(unique.values())
+
+
+def is_readable(document: Document) -> bool:
+    """Tell whether a document has text."""
+    return bool(document.content and document.content.strip())
+
+
 def warn_of_textless(documents: Iterable[Document]) -> None:
     """Say, if there are any, which documents are skipped because they have no text."""
     ids = list(dict.fromkeys(document.id for document in documents))

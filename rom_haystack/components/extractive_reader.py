@@ -10,7 +10,7 @@ from haystack import Document, ExtractedAnswer, component, logging
 from haystack.tracing.tracer import tracer
 from haystack.utils import ComponentDevice, Secret
 
-from rom_haystack.components._documents import warn_of_textless
+from rom_haystack.components._documents import is_readable, readable_ones, warn_of_textless
 from rom_haystack.components._encoder_user import HUB_TOKEN, BackendName, EncoderUser
 from rom_haystack.components._queries import check_groups, check_query, check_top_k
 from rom_haystack.components._quotes import quote, rank, with_no_answer
@@ -275,8 +275,8 @@ class ROMExtractiveReader(EncoderUser):
         options = self._reading_options(**reading)
         if selection.top_k == 0:
             return {"answers": [[] for _ in queries]}
-        readable = [_readable(group) for group in documents]
-        warn_of_textless(document for group in documents for document in group if not _is_readable(document))
+        readable = [readable_ones(group) for group in documents]
+        warn_of_textless(document for group in documents for document in group if not is_readable(document))
         scoring = self._scoring(options) if any(readable) else _Scoring(options.calibration_factor)
         options = replace(options, calibration_factor=scoring.factor)
         found = self._read(queries, readable, options)
@@ -318,8 +318,8 @@ class ROMExtractiveReader(EncoderUser):
         check_query(query)
         selection = self._selection(top_k, score_threshold, no_answer=no_answer)
         options = self._reading_options(**reading)
-        readable = _readable(documents)
-        warn_of_textless(document for document in documents if not _is_readable(document))
+        readable = readable_ones(documents)
+        warn_of_textless(document for document in documents if not is_readable(document))
         if not readable or selection.top_k == 0:
             nothing = self._quotes(query, [], [], selection, _Scoring(options.calibration_factor))
             return iter([{"answers": nothing, "read": 0}])
@@ -428,16 +428,3 @@ class ROMExtractiveReader(EncoderUser):
                 f"was measured with {scores.passage_score_weight}. Use that weight, or give a calibration_factor."
             )
         return _Scoring(scores.calibration_factor, scores.no_answer_logit)
-
-
-def _readable(documents: list[Document]) -> list[Document]:
-    """Keep documents with text, each once, where it first stands: their order is that of their retrieval."""
-    unique: dict[tuple[str, str], Document] = {}
-    for document in documents:
-        if _is_readable(document):
-            unique.setdefault((document.id, document.content or ""), document)
-    return list(unique.values())
-
-
-def _is_readable(document: Document) -> bool:
-    return bool(document.content and document.content.strip())
