@@ -62,3 +62,17 @@ def _forget() -> None:
     """Let the next session look anew where things are; the models stay loaded."""
     frame.shelf.clear()
     indexing.updates.clear()
+
+
+@pytest.fixture
+def visit_page(home: Path) -> Opens:
+    """Draw one page alone, as a new session: `visit_page(page, q="…")`, with what its link says."""
+
+    def visit(page: Callable[[], None], **link: str) -> AppTest:
+        app = AppTest.from_function(page, default_timeout=120)
+        app.query_params.update(link)
+        app.run()
+        assert not app.exception
+        return app
+
+    return visit

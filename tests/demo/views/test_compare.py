@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -24,15 +25,8 @@ def page() -> None:
 
 
 @pytest.fixture
-def open_page(home):
-    def visit(**link: str) -> AppTest:
-        app = AppTest.from_function(page, default_timeout=120)
-        app.query_params.update(link)
-        app.run()
-        assert not app.exception
-        return app
-
-    return visit
+def open_page(visit_page):
+    return partial(visit_page, page)
 
 
 @pytest.fixture(autouse=True)
