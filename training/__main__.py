@@ -31,6 +31,7 @@ from training.evaluation import evaluate as run_evaluation
 from training.figures import markdown_table
 from training.grid import load_grid
 from training.merging import merge as merge_with_base
+from training.memory import keep_freed_memory
 from training.negatives import Source, with_keyword_negatives, with_mined_negatives
 from training.rankers import best_device
 from training.recipe import load_recipe
@@ -38,7 +39,7 @@ from training.release import release as write_release
 from training.release import write_report
 from training.trainer import train as run_training
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and evaluate ROM models.")
+app = typer.Typer(add_completion=False, no_args_is_help=True)
 console = Console(stderr=True)
 
 #: Set of questions without an answer that is taken where it is there.
@@ -47,6 +48,12 @@ _UNANSWERABLE = "squad/dev_unanswerable"
 Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use instead of the recipe's encoder.")]
+
+
+@app.callback()
+def prepare_process() -> None:
+    """Train and evaluate ROM models."""
+    keep_freed_memory()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from rom_haystack.modeling import (
 from rom_haystack.modeling.config import DEFAULT_HEADS
 from rom_haystack.modeling.conversion.sources import recognise
 from rom_haystack.modeling.places import MODEL_TYPE
+import training.attention  # noqa: F401 (registers `lean`)
 from training.errors import RecipeError
 from training.recipe import Recipe
 from training.tasks import TASKS

@@ -57,6 +57,25 @@ class TestRetrievalTask:
             if contrast == "bank":  # where all passages take part, only those of the article are looked at
                 assert features["ignored_in_bank"].nonzero().tolist() == [[0, 1]]
 
+    def test_batches_by_article_ask_many_questions_of_few_passages(self, tiny_tokenizer):
+        passages = {
+            f"{title}{i}": Passage(f"{title}{i}", title, f"Passage {i} of {title}.")
+            for title in ("Nile", "Moon", "Sea")
+            for i in range(4)
+        }
+        questions = [Question(f"{p}-{i}", "What?", ("of",), p) for i in range(3) for p in passages]
+        options = RetrievalTask.Options(group_by_article=True, batch_size=6)
+        task = RetrievalTask(options, questions, passages, tiny_tokenizer, 1)
+        epochs = [[task.ids(number) for number in range(start, start + 6)] for start in (0, 6)]
+        for batches in epochs:
+            assert sorted(sum(batches, [])) == sorted(question.id for question in questions)
+            for batch in batches:
+                assert len({name.split("-")[0] for name in batch}) == 2  # passages, with all their questions
+                assert len({name.rstrip("0123-") for name in batch}) == 1  # of one article
+        assert epochs[0] != epochs[1]
+        again = RetrievalTask(options, questions, passages, tiny_tokenizer, 1)
+        assert [again.ids(number) for number in reversed(range(12))][::-1] == sum(epochs, [])
+
     def test_titles_stand_before_a_fixed_share_of_passages(self, make_task, tiny_tokenizer):
         for rate, titled in ((0.0, 0), (1.0, 6)):
             task = make_task(RetrievalTask, title_rate=rate)

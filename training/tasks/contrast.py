@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from rom_haystack.inference.facts import title_separator
 from training.errors import require
 from training.tasks.base import BUCKET, SHORTEST, TaskOptions
+from training.tasks.chunks import chunks_by_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,14 +86,11 @@ def embed(model: ROMModel, tokens: dict[str, Tensor], chunk_size: int | None = N
 
     if chunk_size is None:
         return encode(*tokens.values())
-    real = tokens["attention_mask"].bool()
-    order = real.sum(-1).argsort(descending=True, stable=True)
-    embeddings = []
-    for rows in order.split(chunk_size):
-        columns = real[rows].any(0)
-        chunk = [tensor[rows][:, columns] for tensor in tokens.values()]
-        embeddings.append(checkpoint(encode, *chunk, use_reentrant=False))
-    return torch.cat(embeddings)[order.argsort()]
+    order, embeddings = [], []
+    for rows, _, chunk in chunks_by_length(tokens, chunk_size):
+        order.append(rows)
+        embeddings.append(checkpoint(encode, *chunk.values(), use_reentrant=False))
+    return torch.cat(embeddings)[torch.cat(order).argsort()]
 
 
 def contrast(scores: Tensor, ignored: Tensor, gold: Tensor) -> Tensor:

@@ -89,4 +89,4 @@ class ReadingTask(PairTask):
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
-        return pair_loss(model, features, self.options.relevance_weight)
+        return pair_loss(model, features, self.options.relevance_weight, self.options.chunk_size)

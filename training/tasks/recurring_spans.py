@@ -72,7 +72,7 @@ class RecurringSpansTask(PassageTask):
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
-        return pair_loss(model, features, self.options.relevance_weight)
+        return pair_loss(model, features, self.options.relevance_weight, self.options.chunk_size)
 
     def _query(self, text: str, span: RecurringSpan) -> str:
         """Return the span's sentence with masks in its places, clipped in front where the first would be cut off."""

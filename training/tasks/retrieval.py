@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rom_haystack.modeling import ROMModel
-    from training.data.dataset import Question
+    from training.data.dataset import Passage, Question
 
 _CONTRASTS = ("bank", "batch")
 #: Passages whose tokens are kept for the next batches, about 1 KB each.
@@ -43,12 +43,16 @@ class RetrievalTaskOptions(ContrastOptions):
             than the gold passage as `other_positive_ids`.
         hard_negatives: Hard negatives of a question which each batch draws for it, at most, and encodes beside the
             positives; the data names them. In the bank, all take part anyway.
+        group_by_article: Make batches of questions about the same article, all questions of a passage together. A batch
+            then asks many questions of few passages, each of which is encoded once and is a hard negative of the
+            others' questions.
     """
 
     contrast: str = "bank"
     anchor_weight: float = 5.0
     positives: int = 1
     hard_negatives: int = 0
+    group_by_article: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +60,8 @@ class RetrievalTaskOptions(ContrastOptions):
         require(self, "anchor_weight", self.anchor_weight >= 0, "at least 0")
         require(self, "positives", self.positives >= 1, "at least 1")
         require(self, "hard_negatives", self.hard_negatives >= 0, "at least 0")
+        one_order = not (self.group_by_article and self.group_by_length)
+        require(self, "group_by_article", one_order, "false where 'group_by_length' is true")
 
 
 class RetrievalTask(QuestionTask):
@@ -149,6 +155,12 @@ class RetrievalTask(QuestionTask):
         hits = scores.masked_fill(ignored, -torch.inf).argmax(-1) == among
         return loss, {**metrics, "recall@1": hits.float().mean()}
 
+    def _make_epoch_batches(self, epoch: int) -> list[np.ndarray]:
+        if not self.options.group_by_article:
+            return super()._make_epoch_batches(epoch)
+        rng = np.random.default_rng((self.seed, 0, epoch))
+        return article_batches(self.items, self.passages, self.options.batch_size, rng)
+
     def _draw(self, ids: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
         return [self._row[ids[i]] for i in rng.permutation(len(ids))[:count]]
 
@@ -170,6 +182,27 @@ class RetrievalTask(QuestionTask):
         passages = [(self._order[row], self._with_title[row]) for row in rows]
         texts = [titled(self.tokenizer, passage) if title else passage.text for passage, title in passages]
         return tokenize(self.tokenizer, texts, self.options.max_passage_length)
+
+
+def article_batches(
+    questions: Sequence[Question], passages: Mapping[str, Passage], batch_size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Shuffle indices of questions into batches, those of an article and of a passage side by side.
+
+    Args:
+        questions: What is shuffled.
+        passages: Their gold passages by id; all without a title count as one article.
+        batch_size: Questions per batch; the last batch may be smaller.
+        rng: Source of the shuffle: of the articles, of the passages in them, and of the batches.
+    """
+    titles = {question.passage_id: passages[question.passage_id].title for question in questions}
+    articles = sorted(set(titles.values()))
+    article_place = dict(zip(articles, rng.permutation(len(articles)), strict=True))
+    passage_place = dict(zip(sorted(titles), rng.permutation(len(titles)), strict=True))
+    keys = [(article_place[titles[q.passage_id]], passage_place[q.passage_id]) for q in questions]
+    order = np.array(sorted(range(len(questions)), key=keys.__getitem__))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def _ignored(pairs: Sequence[tuple[int, int]], neutral: Sequence[set[int]], width: int) -> Tensor:
