@@ -30,8 +30,8 @@ from training.evaluation import EvaluationOptions
 from training.evaluation import evaluate as run_evaluation
 from training.figures import markdown_table
 from training.grid import load_grid
-from training.merging import merge as merge_with_base
 from training.memory import keep_freed_memory
+from training.merging import merge as merge_with_base
 from training.negatives import Source, with_keyword_negatives, with_mined_negatives
 from training.rankers import best_device
 from training.recipe import load_recipe

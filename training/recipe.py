@@ -52,7 +52,8 @@ class Recipe:
         freeze_embeddings: Keep the word and position embeddings as they are.
         dropout: Dropout everywhere in the encoder; 0 lets attention take fast kernels on CPUs.
         bf16: Train under bfloat16 autocast.
-        attention: Attention implementation of transformers (`sdpa`, `eager`); None for the fastest the encoder has.
+        attention: Attention implementation of transformers (`sdpa`, `eager`), or `lean`, which trains fastest on CPUs
+            (`training.attention`); None for what transformers takes for the encoder.
         checkpoint_every: Steps between resumable checkpoints.
         gradient_accumulation: Batches per optimizer step on each device, one after the other; their gradients'
             mean is taken.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,6 +15,7 @@ from rom_haystack.metrics import Figure
 from rom_haystack.modeling import load_checkpoint, save_release
 from training.figures import markdown_table
 from training.recipe import Recipe
+from training.starting import rom_checkpoint
 
 _TEMPLATE = Path(__file__).parent / "model_card.md"
 
@@ -31,16 +33,18 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
     report = read_report(evaluation)
     model, tokenizer = load_checkpoint(run_model)
     counts = model.parameter_counts()
-    model.config.encoder._name_or_path = recipe.encoder  # noqa: SLF001 (else it names a folder of this machine)
+    goes_on = rom_checkpoint(recipe.encoder) is not None  # which knows its own base
+    base = model.config.encoder._name_or_path if goes_on else recipe.encoder  # noqa: SLF001 (there is no other name)
+    model.config.encoder._name_or_path = base  # noqa: SLF001 (else it names a folder of this machine)
     save_release(model, tokenizer, output)
     card = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=recipe.name,
-        encoder=recipe.encoder,
+        encoder=base,
         length=f"{recipe.steps} steps" if recipe.epochs is None else f"{recipe.epochs} epochs",
         seed=recipe.seed,
         schedule=recipe.schedule,
         recipe=recipe_path.as_posix(),
-        tasks=", ".join(recipe.tasks),
+        tasks=_data_by_task(recipe),
         remarks=recipe.remarks.strip(),
         total=f"{counts['total'] / 1e6:.1f}",
         shared=f"{counts['shared'] / 1e6:.1f}",
@@ -48,10 +52,19 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
         table=markdown_table(report["systems"]),
         **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in report["settings"].items()},
     )
-    metadata = ModelCardData(
-        license="apache-2.0", base_model=recipe.encoder, language="en", pipeline_tag="question-answering"
-    )
+    metadata = ModelCardData(license="apache-2.0", base_model=base, language="en", pipeline_tag="question-answering")
     ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{card}").save(output / "README.md")
+
+
+def _data_by_task(recipe: Recipe) -> str:
+    """List what each task learns from; a set that is named several times comes as often in an epoch."""
+    lines = []
+    for name, options in recipe.task_options.items():
+        sources = options.data or recipe.data
+        counts = Counter([sources] if isinstance(sources, str) else sources)
+        sets = (f"`{source}`" + (f" ({count} times)" if count > 1 else "") for source, count in counts.items())
+        lines.append(f"- {name}: {', '.join(sets)}")
+    return "\n".join(lines)
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:

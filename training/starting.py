@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+import training.attention  # noqa: F401 (registers `lean`)
 from rom_haystack.modeling import (
     CheckpointError,
     ROMConfig,
@@ -22,7 +23,6 @@ from rom_haystack.modeling import (
 from rom_haystack.modeling.config import DEFAULT_HEADS
 from rom_haystack.modeling.conversion.sources import recognise
 from rom_haystack.modeling.places import MODEL_TYPE
-import training.attention  # noqa: F401 (registers `lean`)
 from training.errors import RecipeError
 from training.recipe import Recipe
 from training.tasks import TASKS

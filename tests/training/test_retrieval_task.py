@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -68,13 +69,13 @@ class TestRetrievalTask:
         task = RetrievalTask(options, questions, passages, tiny_tokenizer, 1)
         epochs = [[task.ids(number) for number in range(start, start + 6)] for start in (0, 6)]
         for batches in epochs:
-            assert sorted(sum(batches, [])) == sorted(question.id for question in questions)
+            assert sorted(chain(*batches)) == sorted(question.id for question in questions)
             for batch in batches:
                 assert len({name.split("-")[0] for name in batch}) == 2  # passages, with all their questions
                 assert len({name.rstrip("0123-") for name in batch}) == 1  # of one article
         assert epochs[0] != epochs[1]
         again = RetrievalTask(options, questions, passages, tiny_tokenizer, 1)
-        assert [again.ids(number) for number in reversed(range(12))][::-1] == sum(epochs, [])
+        assert [again.ids(number) for number in reversed(range(12))][::-1] == list(chain(*epochs))
 
     def test_titles_stand_before_a_fixed_share_of_passages(self, make_task, tiny_tokenizer):
         for rate, titled in ((0.0, 0), (1.0, 6)):

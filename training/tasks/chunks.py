@@ -15,7 +15,7 @@ def chunks_by_length(tokens: dict[str, Tensor], size: int) -> Iterator[tuple[Ten
         size: Texts per chunk; the last may have fewer.
 
     Yields:
-        The numbers of the chunk's texts, which of the batch's positions it keeps (`[length]`, booleans), and its inputs.
+        The numbers of the chunk's texts, which of the batch's positions it keeps (`[length]`, booleans), its inputs.
     """
     real = tokens["attention_mask"].bool()
     for rows in real.sum(-1).argsort(descending=True, stable=True).split(size):
