@@ -1,4 +1,4 @@
-"""A small data set and recipes over it."""
+"""A small data set, recipes over it, and what runs leave behind."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from training.data.formats import read_data
 from training.recipe import Recipe, checked
 from training.tasks.base import PassageTask
 
+VARYING = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
 FILLER = "Boats carry grain, salt and timber from one quiet harbour to the next in every season of the year. "
 PASSAGES = [
     ("p0", "Nile", "The Nile flows north. John Speke reached Lake Victoria in 1858, and in 1858 he named it."),
@@ -52,6 +55,17 @@ TEXTS = [
     "Papyrus grew along the banks. Scribes wrote on Papyrus with pens of reed.",
     "Amsterdam has more bridges than Venice. Bicycles fill Amsterdam on every day of the year.",
 ]
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """What a run has logged, but for times."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in VARYING} for line in lines]
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    """The weights of a run's model."""
+    return load_file(run / "model" / "model.safetensors")
 
 
 @pytest.fixture

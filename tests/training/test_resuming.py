@@ -1,9 +1,10 @@
-"""Runs that are killed, and runs of several processes, end as if nothing had happened."""
+"""Runs that are killed, stopped or interrupted, and runs of several processes, end as if nothing had happened."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,14 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
+import training.trainer as trainer_module
+from training.checkpoints import last_checkpoint
 from training.errors import RecipeError
+from training.loop import ROMTrainer
 from training.trainer import train
+
+from .conftest import metrics_of, weights_of
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-VARYING = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
 
 
 def run_child(*arguments, **environment):
@@ -29,15 +33,6 @@ def run_child(*arguments, **environment):
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-9000:]
     return done.stdout
-
-
-def metrics_of(run):
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in VARYING} for line in lines]
-
-
-def weights_of(run):
-    return load_file(run / "model" / "model.safetensors")
 
 
 def same_weights(one, other):
@@ -118,3 +113,66 @@ def test_two_processes_train_like_one_that_takes_two_batches_a_step(
     ] * 2
     with pytest.raises(RecipeError, match="belongs to a run with processes = 2, not 1"):
         train(make_recipe(bert_folder, name="joint", **changes), data_root, tmp_path / "joint-whole")
+
+
+@pytest.mark.parametrize("schedule", ["joint", "alternating"])
+def test_an_interrupted_run_continues_as_if_nothing_had_happened(
+    bert_folder, make_recipe, data_root, tmp_path, monkeypatch, schedule
+):
+    class Failing(ROMTrainer):
+        def training_step(self, *args, **kwargs):
+            if self.state.global_step == 3:
+                raise KeyboardInterrupt
+            return super().training_step(*args, **kwargs)
+
+    arguments = trainer_module.training_arguments
+
+    def log_every_step(*args):
+        made = arguments(*args)
+        made.logging_steps = 1
+        return made
+
+    monkeypatch.setattr(trainer_module, "training_arguments", log_every_step)
+    recipe = make_recipe(bert_folder, steps=4, checkpoint_every=2, dropout=0.1, schedule=schedule)
+    train(recipe, data_root, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "ROMTrainer", Failing)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, data_root, tmp_path / "parts")
+    assert (tmp_path / "parts" / "checkpoint-2").is_dir()
+    assert not (tmp_path / "parts" / "model").exists()
+    train(recipe, data_root, tmp_path / "parts")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    steps = [[e for e in metrics_of(tmp_path / name) if "loss" in e] for name in ("whole", "parts")]
+    assert len(steps[0]) == 4
+    assert steps[0] == steps[1]
+
+
+def test_a_run_may_stop_early_and_be_continued(bert_folder, make_recipe, data_root, tmp_path):
+    recipe = make_recipe(bert_folder, steps=3)
+    train(recipe, data_root, tmp_path / "whole", stop_after=9)
+    assert train(recipe, data_root, tmp_path / "parts", stop_after=1) is None
+    assert not (tmp_path / "parts" / "model").exists()
+    assert train(recipe, data_root, tmp_path / "parts") == tmp_path / "parts" / "model"
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, make_recipe, data_root, tmp_path):
+    recipe = make_recipe(bert_folder, steps=3, checkpoint_every=1)
+    train(recipe, data_root, tmp_path / "whole")
+    expected = weights_of(tmp_path / "whole")
+    assert train(recipe, data_root, tmp_path / "begun", stop_after=1) is None
+    for name, state in (("no state", None), ("half a state", '{"global_step": 2, "log_')):
+        run = shutil.copytree(tmp_path / "begun", tmp_path / name)
+        shutil.copytree(run / "checkpoint-1", run / "checkpoint-2")
+        for file in ("optimizer.pt", "model.safetensors"):
+            (run / "checkpoint-2" / file).write_bytes(b"half")
+        (run / "checkpoint-2" / "trainer_state.json").unlink()
+        if state:
+            (run / "checkpoint-2" / "trainer_state.json").write_text(state)
+        assert last_checkpoint(run) == run / "checkpoint-1"
+        train(recipe, data_root, run)
+        assert all(torch.equal(value, expected[key]) for key, value in weights_of(run).items())
