@@ -37,6 +37,7 @@ from training.rankers import best_device
 from training.recipe import load_recipe
 from training.release import release as write_release
 from training.release import write_report
+from training.samples import resampled
 from training.trainer import train as run_training
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -131,9 +132,10 @@ def evaluate(
         )
         result = run_evaluation(model, data, options).report()
     Console().print(Markdown(markdown_table(result["systems"])))
-    Console().print("Points by which rom is better, with 95% intervals over pairs (paired bootstrap):")
-    Console().print(Markdown(markdown_table(result["differences"])))
     settings = result["settings"]
+    Console().print(f"In percent, with 95% bootstrap intervals over {resampled(settings)}.")
+    Console().print("Points by which rom is better, by the paired bootstrap:")
+    Console().print(Markdown(markdown_table(result["differences"])))
     errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
     Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
     Console().print(f"Their scores: {errors} with factors fitted on the other half of the articles")

@@ -6,7 +6,7 @@
 | `report.json` | the same, in the form of evaluation reports |
 | `<variant>/seed-<seed>/variant.json` | the recipes, which no other training in this folder may differ from |
 | `<variant>/seed-<seed>/<model>/` | the run folders: `shared`, or `reading` and `retrieval` |
-| `<variant>/seed-<seed>/report.json`, `scores.npz` | what was measured, as figures and question by question |
+| `<variant>/seed-<seed>/report.json`, `scores.npz` | what was measured, as figures and by question and article |
 
 The table is written after every variant. What is finished is not done again; what was cut off goes on.
 """
@@ -30,10 +30,10 @@ from rom_haystack.durable import replace_file
 from training.comparison import Comparison, Measured, compared
 from training.errors import RecipeError, RunError
 from training.evaluation import EvaluationOptions, Models, evaluate
-from training.figures import Scores
 from training.grid import READING, RETRIEVAL, SHARED, Grid, Training
 from training.release import read_report
 from training.runs import make_folder
+from training.samples import Sample
 from training.towers import QUERY_MODEL
 from training.trainer import train
 
@@ -112,18 +112,23 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 
 
 def _measured(grid: Grid, training: Training, data: Path, folder: Path) -> Measured:
-    """Train and evaluate a variant, or read what was measured before."""
+    """Train and evaluate a variant, or read what was measured before.
+
+    Models are not trained again, but measured again if it was by other options, or by an older version, which kept no
+    articles to draw.
+    """
     first = training.variant == grid.reference and training.seed == grid.seeds[0]
     options = grid.options if first else replace(grid.options, systems=[], base=None)
     path = folder / REPORT_FILE
-    if not path.is_file() or read_report(path)["settings"].get("evaluation") != asdict(options):
+    before = read_report(path)["settings"] if path.is_file() else {}
+    if before.get("evaluation") != asdict(options) or "article count" not in before:
         for name, recipe in training.recipes.items():
             if not (folder / name / "model").is_dir():
                 train(recipe, data, folder / name)
         _evaluate(training, data, folder, options)
     report = read_report(path)
     with np.load(folder / _SCORES_FILE) as arrays:
-        scores: Scores = dict(arrays)
+        scores = {metric: Sample.from_array(array) for metric, array in arrays.items()}
     return Measured(report["settings"], report["systems"], scores)
 
 
@@ -134,7 +139,7 @@ def _evaluate(training: Training, data: Path, folder: Path, options: EvaluationO
         models = Models(folder / READING / "model", retrieval / "model", retrieval / QUERY_MODEL)
     found = evaluate(models, data, options)
     partial = folder / f"partial.{_SCORES_FILE}"
-    scores: dict[str, Any] = {**found.scores["rom"]}
+    scores: dict[str, Any] = {metric: sample.to_array() for metric, sample in found.scores["rom"].items()}
     np.savez_compressed(partial, **scores)
     partial.replace(folder / _SCORES_FILE)
     report = found.report()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rom_haystack.metrics import Figure, figure
-from training.figures import Figures, Scores, differences, markdown_table
+from rom_haystack.metrics import Figure
+from training.figures import Figures, differences, markdown_table
+from training.samples import Sample, Samples, resampled
 
 if TYPE_CHECKING:
     from training.grid import Grid
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class SeedsFigure(Figure):
     """A mean over questions and seeds.
 
-    Its interval is over questions, of their means over the seeds; how much depends on the seed, the spread says.
+    Its interval is the bootstrap's, of questions' means over the seeds; how much depends on the seed, the spread says.
 
     Attributes:
         spread: Standard deviation of the seeds' means (of a sample, n - 1).
@@ -38,12 +39,12 @@ class Measured:
     Attributes:
         settings: How.
         systems: By system its figures; `rom` is the variant.
-        scores: The variant's values of single questions by metric.
+        scores: The variant's samples by metric.
     """
 
     settings: Mapping[str, Any]
     systems: Mapping[str, Figures]
-    scores: Scores
+    scores: Samples
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Comparison:
         of_seeds = " Means over seeds ± their standard deviation." if len(settings["seeds"]) > 1 else ""
         parts = [
             f"# {settings['grid']}",
-            f"In percent, with 95% bootstrap intervals over questions. Seeds: {seeds}.{of_seeds} `–`: not measured.",
+            f"In percent, with 95% bootstrap intervals over {resampled(settings)}. `–`: not measured.",
+            f"Seeds: {seeds}.{of_seeds}",
             markdown_table(columns),
         ]
         if settings["parameters"]:
@@ -112,8 +114,8 @@ def compared(
     for name, of in measured.items():
         common = [number for number in of if number in reference]
         if name != grid.reference and common:
-            means = [_mean_scores([some[number] for number in common]) for some in (of, reference)]
-            apart[name] = differences(means[0], means[1], seed)
+            ours, theirs = (_means([some[number] for number in common]) for some in (of, reference))
+            apart[name] = differences(ours, theirs, seed)
     beside = reference.get(grid.seeds[0])
     if beside is not None:
         systems |= _baselines(beside.systems)
@@ -135,6 +137,7 @@ def compared(
 _SHARED_SETTINGS = (
     "questions",
     "question count",
+    "article count",
     "end-to-end question count",
     "passages",
     "passage count",
@@ -152,18 +155,18 @@ def over_seeds(measured: Sequence[Measured], seed: int) -> Figures:
     figures = [some.systems["rom"] for some in measured]
     if len(figures) < 2:
         return dict(figures[0]) if figures else {}
-    means = _mean_scores(measured)
+    means = _means(measured)
     summary: Figures = {}
     for name in figures[0]:
         values = np.array([(of[name].mean, of[name].low, of[name].high) for of in figures])
-        whole = figure(means[name], seed) if name in means else Figure(*map(float, values.mean(axis=0).round(2)))
+        whole = means[name].figure(seed) if name in means else Figure(*map(float, values.mean(axis=0).round(2)))
         spread = round(float(values[:, 0].std(ddof=1)), 2)
         summary[name] = SeedsFigure(whole.mean, whole.low, whole.high, spread)
     return summary
 
 
-def _mean_scores(measured: Sequence[Measured]) -> Scores:
-    return {name: np.mean([some.scores[name] for some in measured], axis=0) for name in measured[0].scores}
+def _means(measured: Sequence[Measured]) -> Samples:
+    return {name: Sample.mean([some.scores[name] for some in measured]) for name in measured[0].scores}
 
 
 def _baselines(systems: Mapping[str, Figures]) -> dict[str, Figures]:

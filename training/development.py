@@ -12,9 +12,9 @@ from rom_haystack.inference import ReadingOptions, ROMEncoder
 from training.data.dataset import Passage, Question
 from training.data.formats import read_data
 from training.errors import DataError
-from training.figures import Scores
 from training.limits import METRICS
 from training.rankers import DenseRanker
+from training.samples import Scores
 from training.scoring import answer_scores, best_answer_per_question, recall_scores
 from training.towers import query_tower
 

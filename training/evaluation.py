@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from rom_haystack.inference import Answer, ROMEncoder
-from rom_haystack.metrics import figure
 from rom_haystack.modeling import load_checkpoint
 from training.beir import ndcg, read_beir
 from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError, require
-from training.figures import Figures, Scores, differences, prefixed, statistic_figure, suffixed
+from training.figures import Figures, differences, prefixed, statistic_figure, suffixed
 from training.rankers import BM25Ranker, DenseRanker, HybridRanker, Ranker, best_device, load_base
+from training.samples import Sample, Samples, Scores, article, articles_of, count_articles, samples_of
 from training.scoring import (
     CUTOFFS,
     answer_scores,
@@ -117,12 +117,12 @@ class Evaluation:
     Attributes:
         settings: How.
         systems: By system, its figures by metric.
-        scores: By system, the values of single questions of those metrics that are means over them.
+        scores: By system, samples of those metrics that are means over questions.
     """
 
     settings: dict[str, Any]
     systems: dict[str, Figures]
-    scores: dict[str, Scores]
+    scores: dict[str, Samples]
 
     def report(self) -> dict[str, Any]:
         """Return settings and figures, with `rom`'s `differences` from the others, for JSON."""
@@ -142,10 +142,12 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
         options: What on; None for the defaults.
 
     Returns:
-        Figures and `settings` that led to them, among which `calibration factor` is what fits this model's end-to-end
-        answers best; `calibration error` is the expected error of their scores as they are, `calibration error fitted`
-        with such factors (in percent, of F1), and `no-answer threshold` the lowest log-odds that SQuAD 2.0's best F1
-        answers with (None without the figure).
+        Figures and `settings` that led to them. There, `article count` is of those that the questions are about, which
+        the intervals' bootstrap draws (None where no passage has a title, and questions are drawn); further sets have
+        their own, BEIR's none. `calibration factor` is what fits this model's end-to-end answers best; `calibration
+        error` is the expected error of their scores as they are, `calibration error fitted` with such factors (in
+        percent, of F1), and `no-answer threshold` the lowest log-odds that SQuAD 2.0's best F1 answers with (None
+        without the figure).
 
     Raises:
         CheckpointError: A model can't be loaded.
@@ -164,28 +166,34 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
     impossible, impossible_gold = _unanswerable(data / (options.unanswerable or options.questions), options)
     count = min(options.end_to_end_limit, len(questions))
     sample = sorted(rng.choice(len(questions), count, replace=False).tolist())
+    asked, golds = [questions[i] for i in sample], _golds(questions, gold)
+    articles, asked_golds = articles_of(golds), [golds[i] for i in sample]
     make = partial(_rankers, towers=towers, untuned=untuned, systems=options.systems)
-    scores: dict[str, Scores] = {}
+    scores: dict[str, Samples] = {}
     for name, ranker in make([passage.text for passage in passages]).items():
         ranking = ranker.rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
-        asked = [questions[i] for i in sample]
         answers, read = _end_to_end(reader, asked, passages, ranking[sample], options)
-        scores[name] = recall_scores(questions, passages, ranking) | read
+        found = samples_of(recall_scores(questions, passages, ranking), articles)
+        scores[name] = found | samples_of(read, articles_of(asked_golds))
         if name == "rom":
-            about = [gold[question.passage_id].title or question.passage_id for question in asked]
-            trusted = trust(answers, read["end-to-end F1"], about)
+            trusted = trust(answers, read["end-to-end F1"], list(map(article, asked_golds)))
             misses = without_answer(asked, passages, ranking[sample])
     for name, more in [*_further(make, data, options), *_beir(make, data, options)]:
         scores[name] |= more
     answers = read_gold(reader, questions, gold)
-    scores["rom"] |= prefixed("reading ", answer_scores(questions, answers))
-    judged = Judged.of([*questions, *impossible], [*answers, *read_gold(reader, impossible, impossible_gold)])
+    scores["rom"] |= samples_of(prefixed("reading ", answer_scores(questions, answers)), articles)
+    judged = Judged.of(
+        [*questions, *impossible],
+        [*answers, *read_gold(reader, impossible, impossible_gold)],
+        articles_of([*golds, *_golds(impossible, impossible_gold)]),
+    )
     missed = Judged.of(
-        [replace(question, answers=()) for question, _ in misses], best_answer_per_question(reader, misses)
+        [replace(question, answers=()) for question, _ in misses],
+        best_answer_per_question(reader, misses),
+        articles_of(_golds([question for question, _ in misses], gold)),
     )
     figures = {
-        name: {metric: figure(values, seed) for metric, values in values_of.items()}
-        for name, values_of in scores.items()
+        name: {metric: sample.figure(seed) for metric, sample in samples.items()} for name, samples in scores.items()
     }
     statistics = squad2(judged)
     figures["rom"] |= {name: statistic_figure(statistic, [judged], seed) for name, statistic in statistics.items()}
@@ -200,6 +208,7 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
         "base": options.base,
         "questions": options.questions,
         "question count": len(questions),
+        "article count": count_articles(articles),
         "end-to-end question count": len(sample),
         "passages": list(options.passages),
         "passage count": len(passages),
@@ -251,8 +260,8 @@ def _end_to_end(
 
 def _further(
     make: Callable[[Sequence[str]], dict[str, Ranker]], data: Path, options: EvaluationOptions
-) -> Iterator[tuple[str, Scores]]:
-    """Measure answer recall of further sets over their own passages: by system, scores with the set's name."""
+) -> Iterator[tuple[str, Samples]]:
+    """Measure answer recall of further sets over their own passages: by system, samples with the set's name."""
     for folder in options.further:
         known = read_passages(data / folder)
         passages = list(known.values())
@@ -260,20 +269,25 @@ def _further(
         questions = _drawn(_answerable(data / folder, known), options.limit, rng)
         for name, ranker in make([passage.text for passage in passages]).items():
             ranking = ranker.rank([question.text for question in questions], min(max(CUTOFFS), len(passages)))
-            yield name, suffixed(recall_scores(questions, passages, ranking), f", {folder}")
+            scores = suffixed(recall_scores(questions, passages, ranking), f", {folder}")
+            yield name, samples_of(scores, articles_of(_golds(questions, known)))
 
 
 def _beir(
     make: Callable[[Sequence[str]], dict[str, Ranker]], data: Path, options: EvaluationOptions
-) -> Iterator[tuple[str, Scores]]:
-    """Measure nDCG@10 of BEIR folders: by system, scores with the folder's name."""
+) -> Iterator[tuple[str, Samples]]:
+    """Measure nDCG@10 of BEIR folders: by system, samples with the folder's name."""
     for folder in options.beir:
         judgments = read_beir(data / folder)
         depth = min(_BEIR_DEPTH + 1, len(judgments.texts))  # one may be the query itself
         for name, ranker in make(judgments.texts).items():
             ranking = ranker.rank(judgments.queries, depth).tolist()
             others = [[r for r in rows if r != own] for rows, own in zip(ranking, judgments.own, strict=True)]
-            yield name, {f"nDCG@{_BEIR_DEPTH}, {folder}": ndcg(others, judgments.grades, _BEIR_DEPTH)}
+            yield name, {f"nDCG@{_BEIR_DEPTH}, {folder}": Sample(ndcg(others, judgments.grades, _BEIR_DEPTH))}
+
+
+def _golds(questions: Sequence[Question], passages: Mapping[str, Passage]) -> list[Passage]:
+    return [passages[question.passage_id] for question in questions]
 
 
 def _answerable(folder: Path, passages: Mapping[str, Passage]) -> list[Question]:

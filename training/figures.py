@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rom_haystack.metrics import Figure, figure
+from rom_haystack.metrics import Figure
+from training.samples import Samples, Scores
 from training.unanswerable import Judged
 
-#: Metric values of single questions, from 0 to 1, by metric name.
-Scores = dict[str, NDArray[np.float64]]
 #: Figures by metric name.
 Figures = dict[str, Figure]
 
@@ -19,38 +18,51 @@ Figures = dict[str, Figure]
 def statistic_figure(
     statistic: Callable[[Judged], float | None], groups: Sequence[Judged], seed: int, resamples: int = 200
 ) -> Figure:
-    """Summarise a statistic of questions, with a percentile bootstrap over each group's questions.
+    """Summarise a statistic of questions, with a percentile bootstrap as in `rom_haystack.metrics.figure`.
 
     Args:
         statistic: From 0 to 1; None where the questions do not have it, as a resample may happen not to.
-        groups: The questions.
+        groups: The questions. Articles are drawn with their questions of all groups; where articles are not known,
+            each group's questions are drawn.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
     """
-    rng = np.random.default_rng(seed)
     whole = statistic(Judged.joined(groups))
-    drawn = (
-        statistic(Judged.joined([group.take(rng.integers(len(group), size=len(group))) for group in groups]))
-        for _ in range(resamples)
-    )
-    values = [value for value in drawn if value is not None] or [np.nan]
+    drawn = islice(_resampled(groups, np.random.default_rng(seed)), resamples)
+    values = [value for value in map(statistic, drawn) if value is not None] or [np.nan]
     low, high = np.percentile(values, [2.5, 97.5])
     return Figure(*(round(100 * float(value), 2) for value in (np.nan if whole is None else whole, low, high)))
 
 
-def differences(system: Scores, reference: Scores, seed: int) -> Figures:
+def _resampled(groups: Sequence[Judged], rng: np.random.Generator) -> Iterator[Judged]:
+    whole = Judged.joined(groups)
+    names = [] if whole.articles is None else np.unique(whole.articles).tolist()
+    rows = [np.flatnonzero(whole.articles == name) for name in names]
+    if len(rows) < 2:
+        while True:
+            yield Judged.joined([group.take(rng.integers(len(group), size=len(group))) for group in groups])
+    while True:
+        yield whole.take(np.concatenate([rows[number] for number in rng.integers(len(rows), size=len(rows))]))
+
+
+def differences(system: Samples, reference: Samples, seed: int) -> Figures:
     """Say by how many points a system is better than another one, metric by metric.
 
-    Both answered the same questions, so questions are drawn in pairs (paired bootstrap: Koehn, 2004, section 4): what
-    makes a question hard for both cancels out. Where the interval excludes 0, the systems differ at the 5% level.
+    Both answered the same questions, so questions are drawn in pairs (paired bootstrap: Koehn, 2004, section 4), those
+    about one article together where articles are known: what makes a question hard for both cancels out. Where the
+    interval excludes 0, the systems differ at the 5% level.
 
     Args:
-        system: Values of questions by metric.
+        system: Samples by metric.
         reference: The other one's; metrics that only one of them has, or of other questions, are left out.
         seed: Seed of the bootstrap.
     """
-    common = [name for name, values in system.items() if name in reference and len(values) == len(reference[name])]
-    return {name: figure(system[name] - reference[name], seed) for name in common}
+    pairs = {name: (sample, reference[name]) for name, sample in system.items() if name in reference}
+    return {
+        name: (ours - theirs).figure(seed)
+        for name, (ours, theirs) in pairs.items()
+        if len(ours.values) == len(theirs.values)
+    }
 
 
 def markdown_table(systems: Mapping[str, Mapping[str, Figure]]) -> str:

@@ -15,6 +15,7 @@ from rom_haystack.metrics import Figure
 from rom_haystack.modeling import load_checkpoint, save_release
 from training.figures import markdown_table
 from training.recipe import Recipe
+from training.samples import resampled
 from training.starting import rom_checkpoint
 
 _TEMPLATE = Path(__file__).parent / "model_card.md"
@@ -50,6 +51,7 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
         shared=f"{counts['shared'] / 1e6:.1f}",
         separate=f"{counts['three separate encoders'] / 1e6:.1f}",
         table=markdown_table(report["systems"]),
+        resampled=resampled(report["settings"]),
         **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in report["settings"].items()},
     )
     metadata = ModelCardData(license="apache-2.0", base_model=base, language="en", pipeline_tag="question-answering")

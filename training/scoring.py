@@ -11,7 +11,7 @@ from rom_haystack.inference import Answer, ReadingOptions, ROMEncoder
 from rom_haystack.metrics import answer_rank, answer_tokens, exact_match, f1, has_answer
 from rom_haystack.metrics import calibration_factor as best_factor
 from training.data.dataset import Passage, Question
-from training.figures import Scores
+from training.samples import Scores
 from training.unanswerable import cross_fitted_error, expected_error
 
 CUTOFFS = (1, 5, 20, 100)

@@ -21,6 +21,7 @@ from rom_haystack.metrics import (
 )
 from rom_haystack.metrics import calibration_factor as best_factor
 from training.data.dataset import Question
+from training.samples import Articles
 
 #: Bins of the expected calibration error, of about as many answers each.
 _BINS = 15
@@ -35,15 +36,19 @@ class Judged:
         logits: Log-odds of the best answer against "no answer"; minus infinity where there is no text.
         em: Exact match of that answer, whatever its log-odds, 0 or 1.
         f1: Its token overlap, from 0 to 1.
+        articles: What the question is about; None where that is not known.
     """
 
     answerable: NDArray[np.bool_]
     logits: NDArray[np.float64]
     em: NDArray[np.float64]
     f1: NDArray[np.float64]
+    articles: Articles | None = None
 
     @classmethod
-    def of(cls, questions: Sequence[Question], answers: Sequence[Answer | None]) -> Judged:
+    def of(
+        cls, questions: Sequence[Question], answers: Sequence[Answer | None], articles: Articles | None = None
+    ) -> Judged:
         """Judge the best answers of questions; one without gold answers has none."""
         pairs = [(answer.text if answer else "", q.answers) for q, answer in zip(questions, answers, strict=True)]
         return cls(
@@ -51,17 +56,20 @@ class Judged:
             logits=np.array([answer.logit if answer else -np.inf for answer in answers]),
             em=np.array([exact_match(text, gold) for text, gold in pairs]),
             f1=np.array([f1(text, gold) for text, gold in pairs]),
+            articles=articles,
         )
 
     @classmethod
     def joined(cls, groups: Sequence[Judged]) -> Judged:
-        """Put groups of questions in one row."""
-        names = [spec.name for spec in fields(cls)]
-        return cls(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+        """Put groups of questions in one row; articles are known where those of all groups are."""
+        columns = {spec.name: [getattr(group, spec.name) for group in groups] for spec in fields(cls)}
+        known = {name: parts for name, parts in columns.items() if all(part is not None for part in parts)}
+        return cls(**{name: np.concatenate(parts) for name, parts in known.items()})
 
     def take(self, rows: NDArray[np.int64]) -> Judged:
         """Return some of the questions, or some of them several times."""
-        return Judged(self.answerable[rows], self.logits[rows], self.em[rows], self.f1[rows])
+        articles = None if self.articles is None else self.articles[rows]
+        return Judged(self.answerable[rows], self.logits[rows], self.em[rows], self.f1[rows], articles)
 
     def __len__(self) -> int:
         return len(self.logits)

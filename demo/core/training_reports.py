@@ -69,6 +69,16 @@ def side_by_side(reports: Sequence[Report]) -> ReportTable:
     return ReportTable(tuple(columns), rows)
 
 
+def resampled(reports: Sequence[Report]) -> str:
+    """Say what the bootstrap of reports drew: the articles that the questions are about, or questions.
+
+    Articles are drawn where there are several; older reports don't count them.
+    """
+    counts = {count for report in reports if isinstance(count := report.settings.get("article count"), int)}
+    several = ", ".join(str(count) for count in sorted(counts) if count > 1)
+    return f"articles ({several}; questions where none are known)" if several else "questions"
+
+
 def _read(path: Path, name: str) -> Report | None:
     try:
         if path.stat().st_size > _MAX_BYTES:

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from demo.core.reach import only_this_machine
-from demo.core.training_reports import Report, find_reports, side_by_side
+from demo.core.training_reports import Report, find_reports, resampled, side_by_side
 from demo.core.training_runs import BESIDES, RunError, TrainingRun, differences, find_runs, read_run
 from demo.core.wording import counted, duration, literal
 from demo.views import links, training_charts
@@ -188,7 +188,7 @@ def _show_reports(folder: Path, runs: Sequence[TrainingRun]) -> None:
             "Evaluations",
         )
     )
-    st.caption("In percent, with 95% intervals by a bootstrap over the questions.")
+    st.caption(f"In percent, with 95% intervals by a bootstrap over {resampled(reports)}.")
 
 
 def _name_among(runs: Sequence[TrainingRun], run: TrainingRun, report: Report) -> str:

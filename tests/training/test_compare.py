@@ -18,6 +18,7 @@ from training.compare import compare
 from training.comparison import Measured, SeedsFigure, compared, over_seeds
 from training.errors import RecipeError, RunError
 from training.grid import Grid, load_grid
+from training.samples import Sample
 
 TINY = Path(__file__).parents[2] / "training" / "recipes" / "grids" / "tiny.yaml"
 BASE = TINY.parent.parent / "rom-minilm-l6.yaml"
@@ -60,6 +61,20 @@ def trained(monkeypatch):
     return names
 
 
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Folders of the models that are measured, in order."""
+    folders = []
+    evaluate = compare_module.evaluate
+
+    def note(models, *args):
+        folders.append(models.reader)
+        return evaluate(models, *args)
+
+    monkeypatch.setattr(compare_module, "evaluate", note)
+    return folders
+
+
 def test_the_whole_grid_from_the_shell(bert_folder, data_root, tmp_path):
     output = tmp_path / "out"
     arguments = ["compare", str(TINY), "--data", str(data_root), "--output", str(output), "--encoder", str(bert_folder)]
@@ -82,6 +97,7 @@ def test_the_whole_grid_from_the_shell(bert_folder, data_root, tmp_path):
     table = (output / "table.md").read_text(encoding="utf-8")
     assert "| | shared, joint | three separate encoders | self-supervision first | no anchor |" in table
     assert "## Points above shared, joint" in table
+    assert f"bootstrap intervals over articles ({report['settings']['article count']}; " in table
 
 
 def test_each_separate_model_does_its_own_work(run, tmp_path):
@@ -93,12 +109,12 @@ def test_each_separate_model_does_its_own_work(run, tmp_path):
     assert settings["query encoder"] == str(folder / "retrieval" / "query_model")
 
 
-def test_what_is_finished_is_not_trained_again(run, trained, tmp_path):
+def test_what_is_finished_is_not_trained_again(run, trained, evaluated, tmp_path):
     variants = {"joint": {}, "no anchor": {"recipe": {"tasks": {"retrieval": {"anchor_weight": 0}}}}}
     first = run(variants=variants, seeds=[1])
     assert trained == ["joint, seed 1", "no anchor, seed 1"]
     assert run(variants=variants, seeds=[1]) == first
-    assert len(trained) == 2
+    assert len(trained) == len(evaluated) == 2
     more = run(variants={**variants, "alternating": {"recipe": {"schedule": "alternating"}}}, seeds=[1])
     assert trained[2:] == ["alternating, seed 1"]
     assert list(more.differences) == ["no anchor", "alternating"]
@@ -108,6 +124,22 @@ def test_what_is_finished_is_not_trained_again(run, trained, tmp_path):
     assert len(trained) == 3
     with pytest.raises(RecipeError, match=r"recipes\.shared\.steps was 2, not 3"):
         run(variants={"no anchor": {"recipe": {"steps": 3, **variants["no anchor"]["recipe"]}}}, seeds=[1])
+
+
+def test_what_was_measured_without_articles_is_measured_again(run, trained, tmp_path):
+    variants = {"joint": {}}
+    first = run(variants=variants, seeds=[1])
+    folder = tmp_path / "out" / "joint" / "seed-1"
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    del report["settings"]["article count"]
+    report["systems"]["rom"]["MRR"] = {"mean": 1.0, "low": 1.0, "high": 1.0}
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    with np.load(folder / "scores.npz") as arrays:
+        values = {metric: array["value"] for metric, array in arrays.items()}
+        assert set(arrays["MRR"]["article"]) == {"Nile", "Moon", "p6"}
+    np.savez_compressed(folder / "scores.npz", **values)
+    assert run(variants=variants, seeds=[1]) == first
+    assert trained == ["joint, seed 1"]
 
 
 def test_a_variant_that_fails_is_in_the_table_and_the_rest_goes_on(run, data_root, bert_folder, write_grid, tmp_path):
@@ -133,10 +165,10 @@ def test_several_processes_are_refused(run, monkeypatch):
         run()
 
 
-def measured(values, area):
+def measured(values, area, articles=None):
     mean = 100 * float(np.mean(values))
     systems = {"rom": {"EM": Figure(mean, mean - 1, mean + 1), "AUROC": Figure(area, area - 2, area + 2)}}
-    return Measured({"parameters": 3}, systems, {"EM": np.array(values)})
+    return Measured({"parameters": 3}, systems, {"EM": Sample(np.array(values), articles)})
 
 
 def test_seeds_by_hand():
@@ -148,6 +180,15 @@ def test_seeds_by_hand():
     assert found["AUROC"] == SeedsFigure(85, 83, 87, 7.07)
     assert str(found["AUROC"]) == "85.0 ± 7.1 (83.0–87.0)"
     assert over_seeds(seeds[:1], seed=1) == seeds[0].systems["rom"]
+
+
+def test_seeds_are_of_whole_articles():
+    articles = np.array(["Nile", "Nile", "Nile", "Moon"])
+    seeds = [measured([0.0, 0.0, 0.0, 1.0], 80.0, articles), measured([0.0, 0.0, 0.0, 1.0], 90.0, articles)]
+    assert over_seeds(seeds, seed=1)["EM"] == SeedsFigure(25, 0, 100, 0)
+    grid = Grid("g", "base.yaml", {"a": {}, "b": {}}, seeds=[1])
+    found = compared(grid, {"a": {1: measured([0.0] * 4, 1, articles)}, "b": {1: seeds[0]}}, {})
+    assert found.differences["b"]["EM"] == Figure(25, 0, 100)
 
 
 def test_differences_are_of_seeds_that_both_have():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from training.figures import differences, markdown_table, statistic_figure
 from training.rankers import BM25Ranker, DenseRanker, HybridRanker, load_base
 from training.recipe import load_recipe
 from training.release import read_report, release, write_report
+from training.samples import Sample
 from training.scoring import (
     answer_scores,
     answers_by_text,
@@ -123,10 +125,23 @@ def test_fewer_passages_are_the_first_ones(tiny_encoder):
 def test_differences_are_of_pairs():
     rng = np.random.default_rng(2)
     worse = rng.random(400)
-    found = differences({"a": worse + 0.02, "b": worse, "c": worse}, {"a": worse, "b": worse[:3]}, seed=1)
+    plain, first = Sample(worse), Sample(worse[:3])
+    better = Sample(worse + 0.02)
+    found = differences({"a": better, "b": plain, "c": plain}, {"a": plain, "b": first}, seed=1)
     assert set(found) == {"a"}  # of the others there are no pairs
     assert found["a"] == Figure(2, 2, 2)  # though each alone is far less sure
     assert figure(worse, seed=1).high - figure(worse, seed=1).low > 4
+
+
+def test_differences_are_of_whole_articles():
+    rng = np.random.default_rng(2)
+    articles = np.repeat(np.arange(20).astype(str), 50)
+    worse = rng.random(1000)
+    better = worse + rng.normal(0.02, 0.05, size=20).repeat(50)  # by so much, depending on the article alone
+    by_article = differences({"a": Sample(better, articles)}, {"a": Sample(worse, articles)}, seed=1)["a"]
+    by_question = differences({"a": Sample(better)}, {"a": Sample(worse)}, seed=1)["a"]
+    assert by_article == figure(better - worse, seed=1, groups=articles)
+    assert by_article.high - by_article.low > 5 * (by_question.high - by_question.low)
 
 
 def test_the_best_passage_that_does_not_answer():
@@ -154,6 +169,25 @@ def test_a_statistic_has_its_interval_and_skips_draws_without_it():
     assert statistic_figure(auroc, apart, seed=1) == Figure(100, 100, 100)
 
 
+def test_a_statistic_is_of_whole_articles_in_all_groups():
+    values = np.array([0.0, 0.0, 0.0, 1.0])
+    articles = np.array(["Nile", "Nile", "Nile", "Moon"])
+    judged = Judged(np.ones(4, dtype=bool), np.zeros(4), values, values, articles)
+    assert statistic_figure(lambda some: some.em.mean(), [judged], seed=1) == Figure(25, 0, 100)
+    parts = [judged.take(np.array([0, 1, 2])), judged.take(np.array([3]))]
+    assert statistic_figure(lambda some: some.em.mean(), parts, seed=1) == Figure(25, 0, 100)
+
+
+def test_a_statistic_of_one_article_or_of_unknown_ones_is_of_questions():
+    values = np.repeat([0.0, 1.0], [25, 75])
+    one = Judged(np.ones(100, dtype=bool), np.zeros(100), values, values, np.repeat("Nile", 100))
+    unknown = Judged(one.answerable, one.logits, one.em, one.f1)
+    expected = statistic_figure(lambda some: some.em.mean(), [unknown], seed=1)
+    assert expected.high - expected.low > 10
+    assert statistic_figure(lambda some: some.em.mean(), [one], seed=1) == expected
+    assert Judged.joined([one, unknown]).articles is None
+
+
 def test_untuned_base_embeds_like_the_encoder_it_is(base_folder, tiny_encoder):
     base = load_base(str(base_folder), "float32")
     np.testing.assert_allclose(base.encode_passages(TEXTS), tiny_encoder.encode_passages(TEXTS), atol=1e-5)
@@ -175,6 +209,7 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     assert list(report["differences"]) == ["rom - hybrid", "rom - untuned base", "rom - bm25"]
     assert {"recall@1", "end-to-end F1@1", "recall@5, mini"} <= set(report["differences"]["rom - bm25"])
     assert report["settings"]["question count"] == 8
+    assert report["settings"]["article count"] > 1
     assert report["systems"]["bm25"]["recall@5"].mean >= 75  # the words of the questions stand in the passages
     assert {"recall@1", "MRR", "end-to-end EM", "reading F1"} <= set(report["systems"]["rom"])
     found = report["systems"]["rom"]
@@ -194,6 +229,7 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     assert markdown_table(report["systems"]) in card
     assert f"python -m training train {recipe_path.as_posix()}" in card
     assert "seed 13" in card
+    assert f"bootstrap intervals over articles ({report['settings']['article count']}; " in card
     assert "$" not in card
     original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
     for name, value in original.state_dict().items():
@@ -220,10 +256,29 @@ def test_separate_models_share_the_work_out(tiny_checkpoint, tiny_encoder, data_
     texts = [passage.text for passage in passages]
     ranker = DenseRanker(embed["passages"], texts, progress=False, query_encoder=embed["queries"])
     expected = recall_scores(questions, passages, ranker.rank([question.text for question in questions], len(texts)))
-    assert found.scores["rom"]["MRR"].tolist() == expected["MRR"].tolist()
-    assert found.scores["rom"]["MRR"].tolist() != one.scores["rom"]["MRR"].tolist()
-    assert found.scores["rom"]["reading F1"].tolist() == one.scores["rom"]["reading F1"].tolist()
+    scores, of_one = ({metric: s.values.tolist() for metric, s in some.scores["rom"].items()} for some in (found, one))
+    assert scores["MRR"] == expected["MRR"].tolist()
+    assert scores["MRR"] != of_one["MRR"]
+    assert scores["reading F1"] == of_one["reading F1"]
     assert found.settings["parameters"] == 3 * one.settings["parameters"]
+
+
+def test_intervals_come_from_drawing_articles(tiny_checkpoint, data_root):
+    options = EvaluationOptions(questions="mini", passages=["mini"], further=["mini"], systems=["bm25"])
+    found = evaluate(tiny_checkpoint, data_root, options)
+    articles = ["Nile"] * 5 + ["Moon"] * 5 + ["p6"]
+    assert found.settings["article count"] == 3
+    for metric in ("recall@1", "end-to-end F1", "reading F1", "MRR, mini"):
+        values = found.scores["rom"][metric].values
+        assert found.systems["rom"][metric] == figure(values, seed=13, groups=articles)
+    apart = found.scores["rom"]["MRR"].values - found.scores["bm25"]["MRR"].values
+    assert found.report()["differences"]["rom - bm25"]["MRR"] == figure(apart, seed=13, groups=articles)
+    path = data_root / "mini" / "passages.jsonl"
+    path.write_text(re.sub(r'"title": "\w+"', '"title": ""', path.read_text()))
+    without = evaluate(tiny_checkpoint, data_root, options)
+    assert without.settings["article count"] is None
+    values = without.scores["rom"]["MRR"].values
+    assert without.systems["rom"]["MRR"] == figure(values, seed=13)
 
 
 def test_a_set_without_answers_can_not_be_measured(tiny_checkpoint, data_root):

@@ -56,7 +56,9 @@ def test_without_both_kinds_there_are_no_figures():
 def test_answers_are_judged_and_empty_passages_have_none():
     questions = [Question("a", "?", ("Nile",), "p"), Question("b", "?", (), "p"), Question("c", "?", ("x",), "p")]
     answers = [Answer(0, 8, "The Nile", 2.0, 0.9), Answer(0, 1, "y", -1.0, 0.1), None]
-    judged = Judged.of(questions, answers)
+    judged = Judged.of(questions, answers, np.array(["Nile", "Nile", "Moon"]))
+    assert judged.take(np.array([2, 0])).articles.tolist() == ["Moon", "Nile"]
+    assert Judged.joined([judged, judged]).articles.tolist() == ["Nile", "Nile", "Moon"] * 2
     assert judged.answerable.tolist() == [True, False, True]
     assert judged.logits.tolist() == [2.0, -1.0, -np.inf]
     assert judged.em.tolist() == judged.f1.tolist() == [1.0, 0.0, 0.0]

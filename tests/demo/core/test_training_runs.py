@@ -6,7 +6,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from demo.core.training_reports import find_reports, side_by_side
+from demo.core.training_reports import Report, find_reports, resampled, side_by_side
 from demo.core.training_runs import RunError, differences, find_runs, read_run, smoothed, thinned
 from training.__main__ import app
 
@@ -153,6 +153,17 @@ class TestReports:
             "61.0 (60.0–62.0)",
             "55.0 (54.0–56.0)",
         ]
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ([{}, {"article count": None}, {"article count": 1}, {"article count": "many"}], "questions"),
+            ([{"article count": 24}, {"article count": 24}], "articles (24; questions where none are known)"),
+            ([{"article count": 24}, {}, {"article count": 7}], "articles (7, 24; questions where none are known)"),
+        ],
+    )
+    def test_what_their_intervals_come_from(self, settings, words):
+        assert resampled([Report("report", {}, of) for of in settings]) == words
 
     def test_the_trainings_own_reports_are_read(self, finished, feedback, tmp_path):
         data = tmp_path / "data" / "squad" / "dev"

@@ -63,7 +63,12 @@ def charts(app: AppTest) -> list[str]:
 def write_report(path, mean):
     figure = {"mean": mean, "low": mean - 1, "high": mean + 1}
     path.write_text(
-        json.dumps({"settings": {}, "systems": {"rom": {"reading F1": figure}, "<b>bm25": {"MRR": figure}}})
+        json.dumps(
+            {
+                "settings": {"article count": 24},
+                "systems": {"rom": {"reading F1": figure}, "<b>bm25": {"MRR": figure}},
+            }
+        )
     )
 
 
@@ -166,6 +171,7 @@ def test_several_runs_stand_side_by_side(open_page, finished, interrupted, tmp_p
     assert "60.0 (59.0–61.0)" in reports
     assert "70.0 (69.0–71.0)" in reports
     assert "&lt;b&gt;bm25" in reports
+    assert any("bootstrap over articles (24; " in caption.value for caption in app.caption)
     assert "<b>" not in reports
     assert "<th scope='row'>learning_rate</th>" in settings
     app.multiselect[0].set_value(["finished"]).run()
