@@ -5,7 +5,7 @@
 | `table.md` | the table of figures, the differences from the first variant, and what failed |
 | `report.json` | the same, in the form of evaluation reports |
 | `<variant>/seed-<seed>/variant.json` | the recipes, which no other training in this folder may differ from |
-| `<variant>/seed-<seed>/<model>/` | the run folders: `shared`, or `reading` and `retrieval` |
+| `<variant>/seed-<seed>/<model>/` | the run folders: `shared`, or `reading` and `retrieval`; or a model: `merged` |
 | `<variant>/seed-<seed>/report.json`, `scores.npz` | what was measured, as figures and by question and article |
 
 The table is written after every variant. What is finished is not done again; what was cut off goes on.
@@ -31,6 +31,7 @@ from training.comparison import Comparison, Measured, compared
 from training.errors import RecipeError, RunError
 from training.evaluation import EvaluationOptions, Models, evaluate
 from training.grid import READING, RETRIEVAL, SHARED, Grid, Training
+from training.merging import merge
 from training.release import read_report
 from training.runs import make_folder
 from training.samples import Sample
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 TABLE_FILE, REPORT_FILE = "table.md", "report.json"
 _SCORES_FILE, _VARIANT_FILE = "scores.npz", "variant.json"
+_MERGED = "merged"
 
 
 def compare(grid: Grid, trainings: Sequence[Training], data: Path, output: Path) -> Comparison:
@@ -69,7 +71,7 @@ def compare(grid: Grid, trainings: Sequence[Training], data: Path, output: Path)
         name = f"{training.variant}, seed {training.seed} ({number} of {len(trainings)})"
         logger.info("Variant %s.", name)
         try:
-            measured[training.variant][training.seed] = _measured(grid, training, data, _folder(output, training))
+            measured[training.variant][training.seed] = _measured(grid, training, data, output)
         except Exception as error:
             logger.warning("Variant %s failed.", name, exc_info=error)
             failures.setdefault(training.variant, {})[training.seed] = f"{type(error).__name__}: {error}"
@@ -88,7 +90,8 @@ def _folder(output: Path, training: Training) -> Path:
 def _claim(training: Training, data: Path, folder: Path) -> None:
     """Tie a folder to what is trained there."""
     recipes = {name: {**asdict(recipe), "task_options": None} for name, recipe in training.recipes.items()}
-    settings = json.loads(json.dumps({"recipes": recipes, "data_root": str(data.resolve())}))
+    merged = {} if training.merge is None else {"merge": asdict(training.merge)}
+    settings = json.loads(json.dumps({"recipes": recipes, "data_root": str(data.resolve()), **merged}))
     path = folder / _VARIANT_FILE
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -111,7 +114,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
     return f"{prefix}{key} was {old!r}, not {new!r}"
 
 
-def _measured(grid: Grid, training: Training, data: Path, folder: Path) -> Measured:
+def _measured(grid: Grid, training: Training, data: Path, output: Path) -> Measured:
     """Train and evaluate a variant, or read what was measured before.
 
     Models are not trained again, but measured again if it was by other options, or by an older version, which kept no
@@ -119,24 +122,36 @@ def _measured(grid: Grid, training: Training, data: Path, folder: Path) -> Measu
     """
     first = training.variant == grid.reference and training.seed == grid.seeds[0]
     options = grid.options if first else replace(grid.options, systems=[], base=None)
+    folder = _folder(output, training)
     path = folder / REPORT_FILE
     before = read_report(path)["settings"] if path.is_file() else {}
     if before.get("evaluation") != asdict(options) or "article count" not in before:
-        for name, recipe in training.recipes.items():
-            if not (folder / name / "model").is_dir():
-                train(recipe, data, folder / name)
-        _evaluate(training, data, folder, options)
+        _evaluate(_models(training, data, output), data, folder, options)
     report = read_report(path)
     with np.load(folder / _SCORES_FILE) as arrays:
         scores = {metric: Sample.from_array(array) for metric, array in arrays.items()}
     return Measured(report["settings"], report["systems"], scores)
 
 
-def _evaluate(training: Training, data: Path, folder: Path, options: EvaluationOptions) -> None:
-    models = Models(folder / SHARED / "model")
-    if SHARED not in training.recipes:
-        retrieval = folder / RETRIEVAL
-        models = Models(folder / READING / "model", retrieval / "model", retrieval / QUERY_MODEL)
+def _models(training: Training, data: Path, output: Path) -> Models:
+    """Train, or merge, a variant's models where that is not done yet."""
+    folder = _folder(output, training)
+    trained = folder if training.merge is None else _folder(output, replace(training, variant=training.merge.of))
+    for name, recipe in training.recipes.items():
+        if not (trained / name / "model").is_dir():
+            train(recipe, data, trained / name)
+    if training.merge is not None:
+        if not (folder / _MERGED).is_dir():
+            base, share = training.recipes[SHARED].encoder, training.merge.base_share
+            merge(trained / SHARED / "model", base, share, folder / _MERGED)
+        return Models(folder / _MERGED)
+    if SHARED in training.recipes:
+        return Models(folder / SHARED / "model")
+    retrieval = folder / RETRIEVAL
+    return Models(folder / READING / "model", retrieval / "model", retrieval / QUERY_MODEL)
+
+
+def _evaluate(models: Models, data: Path, folder: Path, options: EvaluationOptions) -> None:
     found = evaluate(models, data, options)
     partial = folder / f"partial.{_SCORES_FILE}"
     scores: dict[str, Any] = {metric: sample.to_array() for metric, sample in found.scores["rom"].items()}

@@ -11,6 +11,7 @@ variants:
   alternating: {recipe: {schedule: alternating, steps: 800}}
   no anchor: {recipe: {tasks: {retrieval: {anchor_weight: 0}}}}
   separate: {separate: true}
+  merged: {merge: {of: joint, base_share: 0.2}}
 ```
 
 Changes go into mappings key by key; null takes a key out, and a mapping in the place of nothing is taken whole.
@@ -38,6 +39,22 @@ READING, RETRIEVAL = "reading", "retrieval"
 
 
 @dataclass(frozen=True)
+class Merge:
+    """A model that is not trained: another variant's, merged with its base, see `training.merging`.
+
+    Args:
+        of: Name of the other variant, which trains one shared encoder.
+        base_share: Share of the base in the merged encoder.
+    """
+
+    of: str
+    base_share: float
+
+    def __post_init__(self) -> None:
+        require(self, "base_share", 0 < self.base_share <= 1, "above 0 and at most 1")
+
+
+@dataclass(frozen=True)
 class Variant:
     """One column of the table.
 
@@ -46,10 +63,16 @@ class Variant:
         separate: Train three separate encoders, by the same recipe, in the place of one: query encoder and passage
             encoder (two towers) by the tasks that train the `retrieval` head, and a reader by the others. Each model
             sees, in as many steps, the very batches of its tasks that the shared encoder sees under `joint`.
+        merge: Options of `Merge`, in the place of a recipe.
     """
 
     recipe: dict[str, Any] = field(default_factory=dict)
     separate: bool = False
+    merge: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        alone = self.merge is None or not (self.recipe or self.separate)
+        require(self, "merge", alone, "alone, without 'recipe' and 'separate', as nothing is trained")
 
 
 @dataclass(frozen=True)
@@ -96,11 +119,13 @@ class Training:
         variant: Name of the variant.
         seed: The seed.
         recipes: Recipes by model: one named `SHARED`, or `READING` and `RETRIEVAL`.
+        merge: How another variant's model, which has these recipes, becomes this one; None where it is trained.
     """
 
     variant: str
     seed: int
     recipes: dict[str, Recipe]
+    merge: Merge | None = None
 
 
 def load_grid(path: Path, encoder: str | None = None) -> tuple[Grid, list[Training]]:
@@ -121,12 +146,18 @@ def load_grid(path: Path, encoder: str | None = None) -> tuple[Grid, list[Traini
         common["encoder"] = encoder
         if grid.options.base is not None:
             grid = replace(grid, evaluation={**grid.evaluation, "base": encoder})
+    variants = {}
+    for name, options in grid.variants.items():
+        with _named(f"Grid {path}, variant '{name}'"):
+            variants[str(name)] = checked(Variant, options or {})
     trainings = []
     for seed in grid.seeds:
-        for name, options in grid.variants.items():
+        for name, variant in variants.items():
             with _named(f"Grid {path}, variant '{name}'"):
-                recipes = _recipes(str(name), checked(Variant, options or {}), {**common, "seed": seed})
-            trainings.append(Training(str(name), seed, recipes))
+                merge = None if variant.merge is None else checked(Merge, variant.merge, "merge.")
+                trained = name if merge is None else _trained(merge, variants)
+                recipes = _recipes(trained, variants[trained], {**common, "seed": seed})
+            trainings.append(Training(name, seed, recipes, merge))
     return grid, trainings
 
 
@@ -142,6 +173,16 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
         else:
             result[key] = change
     return result
+
+
+def _trained(merge: Merge, variants: Mapping[str, Variant]) -> str:
+    """Return the name of the variant that is merged."""
+    shared = [name for name, variant in variants.items() if not variant.separate and variant.merge is None]
+    if merge.of not in shared:
+        raise RecipeError(
+            f"Key 'merge.of' is '{merge.of}'; it must be a variant that trains one encoder: {', '.join(shared)}."
+        )
+    return merge.of
 
 
 def _recipes(name: str, variant: Variant, common: dict[str, Any]) -> dict[str, Recipe]:

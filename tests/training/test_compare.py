@@ -81,7 +81,7 @@ def test_the_whole_grid_from_the_shell(bert_folder, data_root, tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads((output / "report.json").read_text(encoding="utf-8"))
-    names = ["shared, joint", "three separate encoders", "self-supervision first", "no anchor"]
+    names = ["shared, joint", "three separate encoders", "self-supervision first", "no anchor", "merged with the base"]
     assert list(report["systems"]) == [*names, "BM25 and the first variant", "BM25"]
     for name in names:
         figures = report["systems"][name]
@@ -95,7 +95,7 @@ def test_the_whole_grid_from_the_shell(bert_folder, data_root, tmp_path):
     [shown] = find_reports(output)  # as the demo's page lists them
     assert list(shown.systems) == list(report["systems"])
     table = (output / "table.md").read_text(encoding="utf-8")
-    assert "| | shared, joint | three separate encoders | self-supervision first | no anchor |" in table
+    assert f"| | {' | '.join(names)} |" in table
     assert "## Points above shared, joint" in table
     assert f"bootstrap intervals over articles ({report['settings']['article count']}; " in table
 
@@ -124,6 +124,17 @@ def test_what_is_finished_is_not_trained_again(run, trained, evaluated, tmp_path
     assert len(trained) == 3
     with pytest.raises(RecipeError, match=r"recipes\.shared\.steps was 2, not 3"):
         run(variants={"no anchor": {"recipe": {"steps": 3, **variants["no anchor"]["recipe"]}}}, seeds=[1])
+
+
+def test_a_merged_variant_is_another_ones_model(run, trained, evaluated, tmp_path):
+    variants = {"joint": {}, "merged": {"merge": {"of": "joint", "base_share": 1.0}}}
+    first = run(variants=variants, seeds=[1])
+    assert trained == ["joint, seed 1"]
+    folder = tmp_path / "out" / "merged" / "seed-1" / "merged"
+    assert evaluated[1] == folder
+    assert run(variants=variants, seeds=[1]) == first
+    with pytest.raises(RecipeError, match=r"merge\.base_share was 1\.0, not 0\.5"):
+        run(variants={"joint": {}, "merged": {"merge": {"of": "joint", "base_share": 0.5}}}, seeds=[1])
 
 
 def test_what_was_measured_without_articles_is_measured_again(run, trained, tmp_path):

@@ -76,6 +76,16 @@ def test_separate_encoders_share_out_the_tasks(write_grid):
         ({"variant": {}}, r"Grid .*: Recipe key 'variant' is unknown. Did you mean 'variants'\?"),
         ({"variants": {}}, "'variants' is {}; it must be a mapping with at least one variant"),
         ({"variants": {"a/b": {}}}, "'variants.a/b' names a folder"),
+        (
+            {"variants": {"a": {}, "b": {"merge": {"of": "c", "base_share": 0.1}}}},
+            "'merge.of' is 'c'; it must be",
+        ),
+        ({"variants": {"a": {"merge": {"of": "a", "base_share": 0.1}}}}, "'merge.of' is 'a'"),
+        (
+            {"variants": {"a": {}, "b": {"merge": {"of": "a", "base_share": 0}}}},
+            "'merge.base_share' is 0",
+        ),
+        ({"variants": {"a": {"separate": True, "merge": {}}}}, "'merge' is {}; it must be alone"),
         ({"variants": {"a": {"recip": {}}}}, r"variant 'a': Recipe key 'recip' is unknown. Did you mean 'recipe'\?"),
         ({"variants": {"a": {"recipe": {"steps": 0}}}}, "variant 'a': Recipe key 'steps' is 0"),
         ({"variants": {"a": {"recipe": {"tasks": {"reeding": {}}}}}}, "'tasks.reeding' is no known task"),
