@@ -40,9 +40,7 @@ def read_jsonl(folder: Path, draft: Draft | None = None) -> DataSet:
     for question in _questions(folder, draft.left_out) if _file(folder, "questions") else ():
         for passage_id in (*question.positive_ids, *question.hard_negative_ids):
             if draft.passage(passage_id) is None:
-                raise DataError(
-                    f"{folder}: question '{question.id}' names passage '{passage_id}', which is missing."
-                )
+                raise DataError(f"{folder}: question '{question.id}' names passage '{passage_id}', which is missing.")
         draft.ask(question)
     return draft.finished()
 
