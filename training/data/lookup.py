@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def find(lookup: Lookup, key: int, fits: Callable[[int], bool]) -> tuple[int | N
     return row, key
 
 
-def load_array(path: Path) -> NDArray[np.generic]:
+def load_array(path: Path) -> NDArray[Any]:
     """Map a file of `np.save`; what is read of it the system may forget again."""
     return np.asarray(np.load(path, mmap_mode="r"))
 

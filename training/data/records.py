@@ -87,10 +87,10 @@ class _Reading:
         weakref.finalize(self, os.close, self._file)
 
     def at(self, start: int, size: int) -> bytes:
-        if sys.platform != "win32":
-            return os.pread(self._file, size, start)
-        os.lseek(self._file, start, os.SEEK_SET)  # nothing forks there
-        return os.read(self._file, size)
+        if sys.platform == "win32":  # which can't, and where nothing forks
+            os.lseek(self._file, start, os.SEEK_SET)
+            return os.read(self._file, size)
+        return os.pread(self._file, size, start)
 
 
 def _packed(record: list[Any]) -> bytes:

@@ -158,7 +158,8 @@ def open_stored(folder: Path) -> DataSet:
 
 
 def _question(record: list[Any]) -> Question:
-    return Question(*(tuple(value) if isinstance(value, list) else value for value in record))
+    fields: list[Any] = [tuple(value) if isinstance(value, list) else value for value in record]
+    return Question(*fields)
 
 
 def _integers(rows: NDArray[np.uint32]) -> Sequence[int]:
