@@ -31,8 +31,8 @@ from training.evaluation import EvaluationOptions
 from training.evaluation import evaluate as run_evaluation
 from training.figures import markdown_table
 from training.grid import load_grid
-from training.merging import merge as merge_with_base
 from training.memory import keep_freed_memory
+from training.merging import merge as merge_with_base
 from training.negatives import Source, with_keyword_negatives, with_mined_negatives
 from training.rankers import best_device
 from training.recipe import load_recipe
@@ -62,10 +62,11 @@ def _store_near(output: Path) -> Iterator[Path]:
     """Make a folder for data that is too large for memory, on the disk of what is written, and delete it in the end."""
     place = next(folder for folder in output.resolve().parents if folder.is_dir())
     try:
-        with tempfile.TemporaryDirectory(prefix="read-", dir=place, ignore_cleanup_errors=True) as store:
-            yield Path(store)
-    except PermissionError as error:
+        folder = tempfile.TemporaryDirectory(prefix="read-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
         raise DataError(f"{output} can't be written ({error}).") from error
+    with folder as store:
+        yield Path(store)
 
 
 @contextmanager
