@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,18 @@ EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use
 def prepare_process() -> None:
     """Train and evaluate ROM models."""
     keep_freed_memory()
+
+
+@contextmanager
+def _store_near(output: Path) -> Iterator[Path]:
+    """Make a folder for data that is too large for memory, on the disk of what is written, and delete it in the end."""
+    place = next(folder for folder in output.resolve().parents if folder.is_dir())
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="read-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise DataError(f"{output} can't be written ({error}).") from error
+    with folder as store:
+        yield Path(store)
 
 
 @contextmanager
@@ -215,8 +228,8 @@ def convert_data(
     ] = 1,
 ) -> None:
     """Convert questions and passages between formats, and say what could not be carried over."""
-    with _mistakes_explained():
-        data = read_data(source)
+    with _mistakes_explained(), _store_near(output) as store:
+        data = read_data(source, store)
         if to == "dpr":
             data = with_keyword_negatives(data, hard_negatives)
         left_out = data.left_out + write_data(data, output, to, source.name.partition(".")[0])
@@ -236,10 +249,10 @@ def mine(
     backend: Annotated[Backend, typer.Option(help="Inference engine.")] = "auto",
 ) -> None:
     """Find hard negatives in a data set by a model and BM25, without those that seem to answer the question."""
-    with _mistakes_explained():
+    with _mistakes_explained(), _store_near(output) as store:
         if output.exists():
             raise DataError(f"{output} exists already; choose another output, or delete it.")
-        data = read_data(source)
+        data = read_data(source, store)
         device = best_device() if backend in ("auto", "torch") else "cpu"  # the other engines run on CPUs only
         encoder = EncoderSpec.create(model, backend=backend, device=device).load()
         data = with_mined_negatives(data, encoder, count, source=by, most=most)

@@ -11,6 +11,7 @@ import numpy as np
 from rom_haystack.inference import ReadingOptions, ROMEncoder
 from training.data.dataset import Passage, Question
 from training.data.formats import read_data
+from training.data.numbered import numbered, those
 from training.errors import DataError
 from training.limits import METRICS
 from training.rankers import DenseRanker
@@ -40,23 +41,25 @@ class Development:
         path: Data folder or file.
         limit: Questions in the sample.
         seed: Seed of the sample.
+        store: Folder for data that is too large for memory; None keeps it in memory.
 
     Raises:
         DataError: The data can't be read, or has no question with an answer.
     """
 
-    def __init__(self, path: Path, *, limit: int, seed: int) -> None:
-        data = read_data(path)
-        questions = [question for question in data.questions if question.answers]
+    def __init__(self, path: Path, *, limit: int, seed: int, store: Path | None = None) -> None:
+        data = read_data(path, store)
+        questions = those(data.questions, lambda question: bool(question.answers))
         if not questions:
             raise DataError(f"{path}: no question there has an answer, so nothing can be measured on it.")
         rng = np.random.default_rng((seed, 3))
         chosen = sorted(rng.choice(len(questions), min(limit, len(questions)), replace=False).tolist())
         self.questions: list[Question] = [questions[i] for i in chosen]
-        gold = dict.fromkeys(question.passage_id for question in self.questions)
-        others = [name for name in data.passages if name not in gold]
-        fill = rng.permutation(len(others))[: max(0, _PASSAGES - len(gold))].tolist()
-        self.passages: list[Passage] = [data.passages[name] for name in (*gold, *(others[i] for i in fill))]
+        passages = numbered(data.passages)
+        gold = list(dict.fromkeys(passages.number(question.passage_id) for question in self.questions))
+        others = np.setdiff1d(np.arange(len(passages.in_order)), gold)
+        fill = others[rng.permutation(len(others))[: max(0, _PASSAGES - len(gold))]].tolist()
+        self.passages: list[Passage] = [passages.in_order[number] for number in (*gold, *fill)]
         self._gold = [data.passages[question.passage_id].text for question in self.questions]
 
     def metrics(self, heads: Collection[str]) -> list[str]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from rom_haystack.inference import ROMEncoder
 from rom_haystack.metrics import answer_tokens, has_answer
 from training.data.dataset import DataSet, Question
+from training.data.numbered import in_order
 from training.errors import DataError
 from training.rankers import BM25Ranker, DenseRanker, best_rows
 
@@ -90,7 +91,7 @@ class _Mining:
         self._rows = {passage_id: row for row, passage_id in enumerate(data.passages)}
         self._depth, self._most = depth, most
         self._keywords = None if source == "model" else _keyword_ranker(data, "--by model does without BM25")
-        self._dense = DenseRanker(encoder, [passage.text for passage in data.passages.values()])
+        self._dense = DenseRanker(encoder, [passage.text for passage in in_order(data.passages)])
         self._by_model = source != "bm25"
 
     def __call__(self, questions: Sequence[Question]) -> list[list[int]]:
@@ -118,7 +119,7 @@ def _with_negatives(
     Where they are fewer than `count`, that is counted as too few passages that meet the condition.
     """
     left_out: Counter[str] = Counter(data.left_out)
-    passages, questions = list(data.passages.values()), list(data.questions)
+    passages, questions = list(in_order(data.passages)), list(data.questions)
     tokens = [answer_tokens(passage.text) for passage in passages]
     with tqdm(total=len(indices), desc="Hard negatives", unit="question", disable=None) as bar:
         for start in range(0, len(indices), _QUESTIONS_AT_ONCE):
@@ -139,7 +140,7 @@ def _with_negatives(
 
 def _keyword_ranker(data: DataSet, remedy: str) -> BM25Ranker:
     try:
-        return BM25Ranker([passage.text for passage in data.passages.values()])
+        return BM25Ranker([passage.text for passage in in_order(data.passages)])
     except ValueError as error:  # an empty vocabulary
         raise DataError(
             f"No passage holds a word that BM25 could search, so it finds no hard negatives; {remedy}."

@@ -6,6 +6,7 @@
 | `recipe.resolved.yaml` | the recipe with every default, a recipe in its own right |
 | `environment.json` | for each start: versions, hardware, commit, command line, the step it began after |
 | `metrics.jsonl` | a JSON object a line: `step` and the metrics of the steps since the last one |
+| `stores/` | until the model is there, data that is too large for memory; see `training.data.stores` |
 | `checkpoint-<step>/` | what the run continues from |
 | `curves.png`, `curves.html` | learning curves, at the end |
 | `model/` | the trained model, at the end |
@@ -30,6 +31,7 @@ from training.errors import RecipeError
 from training.recipe import Recipe
 
 METRICS_FILE = "metrics.jsonl"
+STORES = "stores"
 
 #: Recipe keys that may change when a run is continued.
 _FREE = (

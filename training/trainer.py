@@ -19,6 +19,7 @@ from training.checkpoints import checkpoint_at, history_of, last_checkpoint, who
 from training.curves import write_curves
 from training.data.dataset import DataSet
 from training.data.formats import read_together
+from training.data.stores import delete_stores
 from training.development import PREFIX, Development
 from training.errors import DataError, RecipeError
 from training.files import replace_folder
@@ -27,7 +28,7 @@ from training.limits import METRICS
 from training.loop import ROMTrainer
 from training.progress import Progress
 from training.recipe import Recipe
-from training.runs import begin, claim_folder, make_folder
+from training.runs import STORES, begin, claim_folder, make_folder
 from training.starting import load_start
 from training.tasks import TASKS, Task
 from training.tasks.lengths import check_lengths
@@ -82,8 +83,9 @@ def train_model(
     check_lengths(recipe.task_options, model, tokenizer)
     if recipe.layer_decay < 1:
         layer_factors(model, recipe.layer_decay)  # an encoder that it can't be done for ends the run here
-    tasks = build_tasks(recipe, data, tokenizer)
-    development = build_development(recipe, data, model)
+    store = output / STORES
+    tasks = build_tasks(recipe, data, tokenizer, store)
+    development = build_development(recipe, data, model, store)
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
     plan = plan_of(recipe, arguments.world_size)
@@ -127,8 +129,16 @@ def train_model(
     return save_run(trainer, model, tokenizer, output)
 
 
-def build_tasks(recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Task[Any]]:
+def build_tasks(
+    recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase, store: Path | None = None
+) -> dict[str, Task[Any]]:
     """Create the recipe's tasks, each over its own data or the recipe's, below a root folder.
+
+    Args:
+        recipe: The recipe.
+        root: The root folder.
+        tokenizer: The encoder's tokenizer.
+        store: Folder for data that is too large for memory; None keeps it in memory.
 
     Raises:
         DataError: The data can't be read, or holds nothing that a task can be trained on.
@@ -140,7 +150,7 @@ def build_tasks(recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase) 
         paths = [root / source for source in ([sources] if isinstance(sources, str) else sources)]
         where = ", ".join(map(str, paths))
         if where not in read:
-            read[where] = read_together(paths)
+            read[where] = read_together(paths, store)
             for description, count in (+read[where].left_out).items():
                 logger.info("%s: left out %d x %s", where, count, description)
         data, kind = read[where], TASKS[name]
@@ -151,8 +161,14 @@ def build_tasks(recipe: Recipe, root: Path, tokenizer: PreTrainedTokenizerBase) 
     return tasks
 
 
-def build_development(recipe: Recipe, data: Path, model: ROMModel) -> Development | None:
+def build_development(recipe: Recipe, data: Path, model: ROMModel, store: Path | None = None) -> Development | None:
     """Read the recipe's development data; None where it names none.
+
+    Args:
+        recipe: The recipe.
+        data: Root folder of the data.
+        model: The model that will be measured.
+        store: Folder for data that is too large for memory; None keeps it in memory.
 
     Raises:
         RecipeError: Early stopping watches a metric that can't be measured of this model or on this data.
@@ -160,7 +176,8 @@ def build_development(recipe: Recipe, data: Path, model: ROMModel) -> Developmen
     """
     if recipe.development is None:
         return None
-    development = Development(data / recipe.development, limit=recipe.development_questions, seed=recipe.seed)
+    limit, seed = recipe.development_questions, recipe.seed
+    development = Development(data / recipe.development, limit=limit, seed=seed, store=store)
     measured = development.metrics(model.config.heads)
     if recipe.patience is not None and recipe.metric not in measured:
         raise RecipeError(
@@ -262,6 +279,7 @@ def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenize
         if query_model is not None:
             _save(query_model, tokenizer, output / QUERY_MODEL)
         _save(model, tokenizer, output / "model")
+        delete_stores(output / STORES)
     trainer.accelerator.wait_for_everyone()
     return output / "model"
 

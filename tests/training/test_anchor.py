@@ -90,7 +90,8 @@ class TestTexts:
     def texts(self, tiny_tokenizer, **options):
         passages = [Passage(str(i), "Nile", f"The river {i} flows. Boats carry salt. It is long.") for i in range(40)]
         options = AnchorTask.Options(**options)
-        return AnchorTask(options, passages, {}, tiny_tokenizer, 1)._texts
+        task = AnchorTask(options, passages, {}, tiny_tokenizer, 1)
+        return [task._text(row) for row in range(len(passages))]
 
     def test_sentences(self, tiny_tokenizer):
         texts = self.texts(tiny_tokenizer, sentence_rate=1.0)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from rom_haystack.modeling import load_checkpoint
 from training.__main__ import app
+from training.data import stores
 from training.data.formats import read_data
 
 ROOT = Path(__file__).parents[2]
@@ -113,13 +114,16 @@ class TestConvert:
         assert len(json.loads(output.read_text())[0]["hard_negative_ctxs"]) == found
         assert ("3 x hard negative, as too few passages" in result.output) == (found == 2)
 
-    def test_there_and_back(self, squad, tmp_path):
+    @pytest.mark.parametrize("large", [stores.LARGE, 0], ids=["in memory", "on disk"])
+    def test_there_and_back(self, squad, tmp_path, monkeypatch, large):
+        monkeypatch.setattr(stores, "LARGE", large)
         for step, kind in enumerate(("jsonl", "squad")):
             source = squad if step == 0 else tmp_path / "0"
             result = CliRunner().invoke(app, ["convert-data", str(source), str(tmp_path / str(step)), "--to", kind])
             assert result.exit_code == 0
             assert "Left out" not in result.output
         assert read_data(tmp_path / "1") == read_data(squad)
+        assert not list(tmp_path.glob("read-*"))
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -13,7 +13,7 @@ from training.trainer import build_tasks
 
 def test_each_task_may_have_its_own(make_recipe, data_root, tiny_tokenizer, monkeypatch):
     read, paths = trainer_module.read_together, []
-    monkeypatch.setattr(trainer_module, "read_together", lambda found: (paths.append(found), read(found))[1])
+    monkeypatch.setattr(trainer_module, "read_together", lambda found, store: (paths.append(found), read(found))[1])
     tasks = {
         "reading": {"data": "mini"},
         "retrieval": {},

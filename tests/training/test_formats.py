@@ -342,7 +342,7 @@ class TestStream:
         ("content", "message"),
         [
             (b'[{"question": "\xff"}]', "can't be read"),
-            (b'{"data": [{"title": nan}]}', r"not JSON \(Expecting value: line 1"),
+            (b'{"data": [{"title": nan}]}', r"article 1: not JSON \(Expecting value at 'nan"),
             (b'{"a":' * 100_000, "not JSON .*recursion"),
             (b"", "it begins with ''"),
             (b" \n\t ", "it begins with ''"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -48,7 +49,7 @@ class Question:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a file or folder holds.
+    """What a file or folder holds, in memory or on disk (`training.data.stored`).
 
     Args:
         passages: Passages by id.
@@ -56,35 +57,71 @@ class DataSet:
         left_out: How often the source holds something that this form has no place for, by its description.
     """
 
-    passages: dict[str, Passage]
-    questions: list[Question]
+    passages: Mapping[str, Passage]
+    questions: Sequence[Question]
     left_out: Counter[str] = field(default_factory=Counter, compare=False)
 
 
-class PassageCollector:
-    """Collects passages; those of the same text become one, with the first id and the first title it came with."""
+class Draft:
+    """A data set that is being read, kept in memory.
 
-    def __init__(self, left_out: Counter[str]) -> None:
-        self.passages: dict[str, Passage] = {}
+    Attributes:
+        left_out: As in `DataSet`; whoever reads counts there.
+    """
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._passages: dict[str, Passage] = {}
+        self._questions: list[Question] = []
         self._ids: dict[str, str] = {}
-        self._left_out = left_out
 
-    def add(self, text: str, title: str = "", passage_id: str = "") -> str:
-        """Take a passage and return the id it goes by: its own unless that is empty or taken by another text."""
-        known = self._ids.get(text)
+    def passage(self, passage_id: str) -> Passage | None:
+        """Return the passage of an id, if it is there."""
+        return self._passages.get(passage_id)
+
+    def keep(self, passage: Passage) -> None:
+        """Take a passage, in place of the one of its id if there is one."""
+        self._passages[passage.id] = passage
+
+    def ask(self, question: Question) -> None:
+        """Take a question."""
+        self._questions.append(question)
+
+    def merge(self, text: str, title: str = "", passage_id: str = "") -> str:
+        """Take a passage; those of the same text become one, with the first id and the first title it came with.
+
+        Returns:
+            The id it goes by: its own unless that is empty or taken by another text.
+        """
+        known = self._of_text(text)
         if known is None:
-            known = passage_id if passage_id and passage_id not in self.passages else text_id(text)
-            self._ids[text] = known
-            self.passages[known] = Passage(known, title, text)
-            return known
-        before = self.passages[known]
-        if title and not before.title:
-            self.passages[known] = Passage(known, title, text)
-        elif title not in ("", before.title):
-            self._left_out["further title of a passage (the first is kept)"] += 1
-        return known
+            name = passage_id if passage_id and self.passage(passage_id) is None else text_id(text)
+            self._keep_by_text(Passage(name, title, text))
+            return name
+        if title and not known.title:
+            self.keep(Passage(known.id, title, text))
+        elif title not in ("", known.title):
+            self.left_out["further title of a passage (the first is kept)"] += 1
+        return known.id
+
+    def finished(self) -> DataSet:
+        """Return the data set."""
+        return DataSet(self._passages, self._questions, self.left_out)
+
+    def _of_text(self, text: str) -> Passage | None:
+        name = self._ids.get(text)
+        return None if name is None else self._passages[name]
+
+    def _keep_by_text(self, passage: Passage) -> None:
+        self._ids[passage.text] = passage.id
+        self.keep(passage)
+
+
+def digest(text: str) -> int:
+    """Return 64 bits of a text's SHA-256."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8])
 
 
 def text_id(text: str) -> str:
     """Name a passage by its text, as formats without ids need it."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{digest(text):016x}"

@@ -8,53 +8,52 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from training.data.dataset import DataSet, Passage
+from training.data.dataset import DataSet, Draft
 from training.data.dpr import read_dpr, write_dpr
 from training.data.json_files import first_character
-from training.data.jsonl import has_jsonl, read_jsonl, write_jsonl
+from training.data.jsonl import jsonl_files, read_jsonl, write_jsonl
+from training.data.numbered import in_order
 from training.data.squad import read_squad, write_squad
+from training.data.stores import is_large, kept_in
 from training.data.text import is_text, read_text, text_files
 from training.errors import DataError
 
 Format = Literal["squad", "dpr", "jsonl"]
 
 
-def read_data(path: Path) -> DataSet:
+def read_data(path: Path, store: Path | None = None) -> DataSet:
     """Read a folder of JSON lines, a SQuAD file or a DPR file, told apart by what they hold, or text files.
 
     A folder of JSON lines may lack questions: then only tasks that learn from passages can use it, as with text.
+
+    Args:
+        path: File or folder.
+        store: Folder for what is too large for memory; None keeps everything in memory. See `training.data.stores`.
 
     Raises:
         DataError: It is none of these, can't be read, or a field is missing or wrong; or a question names a passage
             that is not there.
     """
-    data = _read(path)
-    for question in data.questions:
-        for passage_id in (*question.positive_ids, *question.hard_negative_ids):
-            if passage_id not in data.passages:
-                raise DataError(f"{path}: question '{question.id}' names passage '{passage_id}', which is missing.")
-    return data
+    if store is not None and is_large([path]):
+        return kept_in(store, [path], lambda draft: _read(path, draft))
+    return _read(path, Draft())
 
 
-def read_together(paths: Sequence[Path]) -> DataSet:
+def read_together(paths: Sequence[Path], store: Path | None = None) -> DataSet:
     """Read data sets as one. Sets may share passages, which have the same id then.
+
+    Args:
+        paths: Files or folders.
+        store: As in `read_data`.
 
     Raises:
         DataError: As `read_data`, or an id belongs to different texts.
     """
-    sets = [read_data(path) for path in paths]
-    if len(sets) == 1:
-        return sets[0]
-    passages: dict[str, Passage] = {}
-    for path, data in zip(paths, sets, strict=True):
-        for passage in data.passages.values():
-            if passages.setdefault(passage.id, passage).text != passage.text:
-                raise DataError(
-                    f"{path}: passage '{passage.id}' has another text than in the sets before it. Sets that are used "
-                    "together need ids of their own."
-                )
-    left_out = sum((data.left_out for data in sets), Counter[str]())
-    return DataSet(passages, [question for data in sets for question in data.questions], left_out)
+    if len(paths) == 1:
+        return read_data(paths[0], store)
+    if store is not None and is_large(paths):
+        return kept_in(store, paths, lambda draft: _unite(paths, draft, store))
+    return _unite(paths, Draft(), None)
 
 
 def write_data(data: DataSet, path: Path, kind: Format, name: str = "") -> Counter[str]:
@@ -92,16 +91,34 @@ def write_data(data: DataSet, path: Path, kind: Format, name: str = "") -> Count
     return +left_out
 
 
-def _read(path: Path) -> DataSet:
-    if is_text(path) or (path.is_dir() and not has_jsonl(path) and text_files(path)):
-        return read_text(path)
+def _unite(paths: Sequence[Path], draft: Draft, store: Path | None) -> DataSet:
+    for path in paths:
+        data = read_data(path, store)
+        for passage in in_order(data.passages):
+            before = draft.passage(passage.id)
+            if before is None:
+                draft.keep(passage)
+            elif before.text != passage.text:
+                raise DataError(
+                    f"{path}: passage '{passage.id}' has another text than in the sets before it. Sets that are used "
+                    "together need ids of their own."
+                )
+        for question in data.questions:
+            draft.ask(question)
+        draft.left_out.update(data.left_out)
+    return draft.finished()
+
+
+def _read(path: Path, draft: Draft) -> DataSet:
+    if is_text(path) or (path.is_dir() and not jsonl_files(path) and text_files(path)):
+        return read_text(path, draft)
     if not path.is_file():
-        return read_jsonl(path)
+        return read_jsonl(path, draft)
     opening = first_character(path)
     if opening == "[" or (opening == "{" and ".jsonl" in path.suffixes):
-        return read_dpr(path)
+        return read_dpr(path, draft)
     if opening == "{":
-        return read_squad(path)
+        return read_squad(path, draft)
     raise DataError(
         f"{path}: neither SQuAD's JSON (an object with a list 'data') nor DPR's (a list of questions): it begins with "
         f"{opening!r}."

@@ -1,4 +1,4 @@
-"""JSON and text files, plain or gzip'd: whole, or item by item, so that a file may be larger than memory."""
+"""JSON and text files, plain or gzip'd, item by item, so that a file may be larger than memory."""
 
 from __future__ import annotations
 
@@ -17,20 +17,6 @@ _CHUNK = 1 << 20
 #: An error this near to the end of what was read may mean that the rest is still to be read.
 _LONGEST_TOKEN = 16
 _SPACE = " \t\n\r"
-
-
-def load_json(path: Path) -> Any:
-    """Read a file's value.
-
-    Raises:
-        DataError: The file can't be read or is no JSON.
-    """
-    with _opened(path) as file:
-        text = file.read()
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error}).") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -59,37 +45,38 @@ def text_lines(path: Path) -> Iterator[str]:
         yield from file
 
 
-def json_items(path: Path) -> Iterator[tuple[int, Any]]:
+def json_items(path: Path, key: str | None = None, noun: str = "item") -> Iterator[tuple[int, Any]]:
     """Read the items of a file's list, keeping one at a time: `(item number, value)`.
 
     The standard library's parser does it: unlike streaming parsers (ijson) it takes whatever `json.dump` writes, NaN
     and halves of surrogate pairs included.
 
+    Args:
+        path: The file.
+        key: Where the list stands in the file's object, which has no items where there is no list; None where the file
+            is the list.
+        noun: What errors call an item.
+
     Raises:
-        DataError: The file can't be read, or is no JSON list up to its end.
+        DataError: The file can't be read, or is no JSON list, or object, up to its end.
     """
     number = 0
     with _opened(path) as file:
         window = _Window(file)
         try:
-            window.take("[")
-            if window.next() == "]":
-                window.take("]")
-            else:
-                while True:
+            for _ in [None] if key is None else _lists(window, key):
+                for _ in window.elements("[", "]"):
                     number += 1
                     yield number, window.value()
-                    if window.take(",]") == "]":
-                        break
             if rest := window.next():
                 raise json.JSONDecodeError("Extra data", rest, 0)
         except json.JSONDecodeError as error:
             place = error.doc[error.pos : error.pos + 40]
-            raise DataError(f"{path}, item {number}: not JSON ({error.msg} at {place!r}).") from error
+            raise DataError(f"{path}, {noun} {number}: not JSON ({error.msg} at {place!r}).") from error
         except UnicodeDecodeError:
             raise
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-            raise DataError(f"{path}, item {number}: not JSON ({error}).") from error
+            raise DataError(f"{path}, {noun} {number}: not JSON ({error}).") from error
 
 
 def first_character(path: Path) -> str:
@@ -103,6 +90,19 @@ def first_character(path: Path) -> str:
             if stripped := piece.strip(_SPACE):
                 return stripped[0]
     return ""
+
+
+def _lists(window: _Window, key: str) -> Iterator[None]:
+    """Go through an object; where a list stands under the key, the caller goes past it."""
+    for _ in window.elements("{", "}"):
+        name = window.value()
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a member")
+        window.take(":")
+        if name == key and window.next() == "[":
+            yield
+        else:
+            window.value()
 
 
 class _Window:
@@ -131,6 +131,16 @@ class _Window:
             raise json.JSONDecodeError(f"Expecting {' or '.join(map(repr, expected))}", self._text, self._place)
         self._place += 1
         return character
+
+    def elements(self, opening: str, closing: str) -> Iterator[None]:
+        """Go through a list or an object; at each element the caller goes past it."""
+        self.take(opening)
+        if self.next() == closing:
+            self.take(closing)
+            return
+        yield
+        while self.take("," + closing) == ",":
+            yield
 
     def value(self) -> Any:
         """Parse the next value and go past it."""

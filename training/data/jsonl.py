@@ -14,87 +14,66 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import DataSet, Passage, Question
+from training.data.dataset import DataSet, Draft, Passage, Question
 from training.data.fields import an_object, count_unread, flag_field, list_field, offset_field, text_field
 from training.data.json_files import json_lines
+from training.data.numbered import in_order
 from training.errors import DataError
 
 _ID_LISTS = ("other_positive_ids", "hard_negative_ids")
 _FIELDS = ("id", "question", "answers", "passage_id", "unanswerable", *_ID_LISTS)
 
 
-def read_jsonl(folder: Path) -> DataSet:
+def read_jsonl(folder: Path, draft: Draft | None = None) -> DataSet:
     """Read a folder's passages, and its questions if it has any.
 
+    Args:
+        folder: The folder.
+        draft: What is read into; None for memory.
+
     Raises:
-        DataError: As `read_passages` and `read_questions` do.
+        DataError: A file is missing, a line lacks a field, or a question names a passage that is not there.
     """
-    left_out: Counter[str] = Counter()
-    passages = read_passages(folder, left_out)
-    questions = read_questions(folder, left_out) if _file(folder, "questions") else []
-    return DataSet(passages, questions, left_out)
+    draft = draft or Draft()
+    for passage in _passages(folder, draft.left_out):
+        draft.keep(passage)
+    for question in _questions(folder, draft.left_out) if _file(folder, "questions") else ():
+        for passage_id in (*question.positive_ids, *question.hard_negative_ids):
+            if draft.passage(passage_id) is None:
+                raise DataError(f"{folder}: question '{question.id}' names passage '{passage_id}', which is missing.")
+        draft.ask(question)
+    return draft.finished()
 
 
-def has_jsonl(folder: Path) -> bool:
-    """Tell whether a folder holds passages as JSON lines."""
-    return _file(folder, "passages") is not None
+def jsonl_files(folder: Path) -> list[Path]:
+    """Return the files of a folder's data set; none where it holds no passages as JSON lines."""
+    files = [_file(folder, stem) for stem in ("passages", "questions")]
+    return [file for file in files if file is not None] if files[0] else []
 
 
-def read_passages(folder: Path, left_out: Counter[str] | None = None) -> dict[str, Passage]:
-    """Read a data set's passages, by id; `left_out` counts further fields.
+def read_passages(folder: Path) -> dict[str, Passage]:
+    """Read a data set's passages, by id, into memory.
 
     Raises:
         DataError: The file is missing, or a line lacks a field.
     """
-    passages = {}
-    for where, row in folder_rows(folder, "passages"):
-        passage = Passage(text_field(row, "id", where), str(row.get("title") or ""), text_field(row, "text", where))
-        passages[passage.id] = passage
-        if left_out is not None:
-            count_unread(row, ("id", "title", "text"), "a passage", left_out)
-    return passages
+    return {passage.id: passage for passage in _passages(folder, Counter())}
 
 
-def read_questions(folder: Path, left_out: Counter[str] | None = None) -> list[Question]:
-    """Read a data set's questions in file order; `left_out` counts further fields.
+def read_questions(folder: Path) -> list[Question]:
+    """Read a data set's questions in file order, into memory.
 
     Raises:
         DataError: The file is missing, a line lacks a field, or an answer is not text.
     """
-    questions = []
-    for where, row in folder_rows(folder, "questions"):
-        starts: dict[str, int | None] = {}
-        for answer in list_field({"answers": [], **row}, "answers", where):
-            text = text_field(answer, "text", where)
-            start = offset_field(answer, "start", where)
-            if starts.get(text) is None:
-                starts[text] = start
-            if left_out is not None:
-                count_unread(answer, ("text", "start"), "an answer", left_out)
-        others, negatives = (_ids(row, field, where) for field in _ID_LISTS)
-        questions.append(
-            Question(
-                id=text_field(row, "id", where),
-                text=text_field(row, "question", where),
-                answers=tuple(starts),
-                passage_id=text_field(row, "passage_id", where),
-                starts=tuple(starts.values()),
-                unanswerable=flag_field(row, "unanswerable", where),
-                other_positive_ids=others,
-                hard_negative_ids=negatives,
-            )
-        )
-        if left_out is not None:
-            left_out["repeated answer of a question"] += len(row.get("answers", [])) - len(starts)
-            count_unread(row, _FIELDS, "a question", left_out)
-    return questions
+    return list(_questions(folder, Counter()))
 
 
 def write_jsonl(data: DataSet, folder: Path) -> Counter[str]:
     """Write a data set as a folder of JSON lines. Everything has its place there, so nothing is left out."""
     folder.mkdir(parents=True)
     with (folder / "passages.jsonl").open("w", encoding="utf-8") as lines:
-        for passage in data.passages.values():
+        for passage in in_order(data.passages):
             row: dict[str, Any] = {"id": passage.id, "title": passage.title, "text": passage.text}
             lines.write(json.dumps(row) + "\n")
     with (folder / "questions.jsonl").open("w", encoding="utf-8") as lines:
@@ -108,6 +87,36 @@ def write_jsonl(data: DataSet, folder: Path) -> Counter[str]:
             optional = {field: getattr(question, field) for field in ("unanswerable", *_ID_LISTS)}
             lines.write(json.dumps(row | {field: value for field, value in optional.items() if value}) + "\n")
     return Counter()
+
+
+def _passages(folder: Path, left_out: Counter[str]) -> Iterator[Passage]:
+    for where, row in folder_rows(folder, "passages"):
+        yield Passage(text_field(row, "id", where), str(row.get("title") or ""), text_field(row, "text", where))
+        count_unread(row, ("id", "title", "text"), "a passage", left_out)
+
+
+def _questions(folder: Path, left_out: Counter[str]) -> Iterator[Question]:
+    for where, row in folder_rows(folder, "questions"):
+        starts: dict[str, int | None] = {}
+        for answer in list_field({"answers": [], **row}, "answers", where):
+            text = text_field(answer, "text", where)
+            start = offset_field(answer, "start", where)
+            if starts.get(text) is None:
+                starts[text] = start
+            count_unread(answer, ("text", "start"), "an answer", left_out)
+        others, negatives = (_ids(row, field, where) for field in _ID_LISTS)
+        yield Question(
+            id=text_field(row, "id", where),
+            text=text_field(row, "question", where),
+            answers=tuple(starts),
+            passage_id=text_field(row, "passage_id", where),
+            starts=tuple(starts.values()),
+            unanswerable=flag_field(row, "unanswerable", where),
+            other_positive_ids=others,
+            hard_negative_ids=negatives,
+        )
+        left_out["repeated answer of a question"] += len(row.get("answers", [])) - len(starts)
+        count_unread(row, _FIELDS, "a question", left_out)
 
 
 def _ids(row: dict[str, Any], field: str, where: str) -> tuple[str, ...]:

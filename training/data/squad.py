@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import DataSet, PassageCollector, Question, text_id
+import numpy as np
+
+from training.data.dataset import DataSet, Draft, Question, text_id
 from training.data.fields import (
     an_object,
     count_unread,
@@ -18,69 +20,71 @@ from training.data.fields import (
     offset_field,
     text_field,
 )
-from training.data.json_files import load_json
+from training.data.json_files import json_items
+from training.data.numbered import numbered
 from training.errors import DataError
 
 #: Fields that are read, and `plausible_answers`, which look right and are wrong; nothing is trained on them.
 _QUESTION_FIELDS = ("id", "question", "answers", "is_impossible", "plausible_answers")
 
 
-def read_squad(path: Path) -> DataSet:
-    """Read a SQuAD file. Its paragraphs become passages, named by their text.
+def read_squad(path: Path, draft: Draft | None = None) -> DataSet:
+    """Read a SQuAD file, article by article. Its paragraphs become passages, named by their text.
+
+    Args:
+        path: The file.
+        draft: What is read into; None for memory.
 
     Raises:
         DataError: The file can't be read, is no SQuAD file, or a field is missing or of the wrong type.
     """
-    left_out: Counter[str] = Counter()
-    collector, questions = PassageCollector(left_out), list[Question]()
-    whole = load_json(path)
-    articles = whole.get("data") if isinstance(whole, dict) else None
-    if not isinstance(articles, list) or not articles:
+    draft = draft or Draft()
+    index = 0
+    for index, item in json_items(path, "data", "article"):
+        _read_article(item, f"{path}, article {index}", draft)
+    if not index:
         raise DataError(
             f"{path}: no articles there. A SQuAD file is an object with a list 'data' of articles; a DPR file is a "
             "list of questions with 'positive_ctxs'."
         )
-    for index, item in enumerate(articles, start=1):
-        in_article = f"{path}, article {index}"
-        article = an_object(item, in_article)
-        title = label_field(article, ("title",), in_article)
-        count_unread(article, ("title", "paragraphs"), "an article", left_out)
-        for number, entry in enumerate(list_field(article, "paragraphs", in_article), start=1):
-            in_paragraph = f"{in_article}, paragraph {number}"
-            paragraph = an_object(entry, in_paragraph)
-            context = text_field(paragraph, "context", in_paragraph)
-            passage_id = collector.add(context, title)
-            count_unread(paragraph, ("context", "qas"), "a paragraph", left_out)
-            for position, row in enumerate(list_field(paragraph, "qas", in_paragraph), start=1):
-                where = f"{in_paragraph}, question {position}"
-                questions.append(_question(an_object(row, where), passage_id, context, where, left_out))
-    return DataSet(collector.passages, questions, left_out)
+    return draft.finished()
 
 
 def write_squad(data: DataSet, path: Path) -> Counter[str]:
-    """Write a SQuAD file: version 2.0 if a question is unanswerable, else 1.1.
+    """Write a SQuAD file, article by article: version 2.0 if a question is unanswerable, else 1.1.
 
-    Answers stand where their offsets say, else where they are found in the gold passage.
+    Answers stand where their offsets say, else where they are found in the gold passage. Each passage without a title
+    is an article.
 
     Returns:
         What SQuAD has no place for, counted by its description.
     """
     left_out: Counter[str] = Counter()
     version = "2.0" if any(question.unanswerable for question in data.questions) else "1.1"
-    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for question in data.questions:
-        row = _row(question, data, left_out)
-        if row is not None:
-            impossible = {"is_impossible": question.unanswerable} if version == "2.0" else {}
-            rows[question.passage_id].append(row | impossible)
-    articles: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for passage in data.passages.values():
-        articles[passage.title].append({"context": passage.text, "qas": rows[passage.id]})
+    passages = numbered(data.passages)
+    gold = np.fromiter((passages.number(q.passage_id) for q in data.questions), np.int64, len(data.questions))
+    by_passage = np.argsort(gold, kind="stable")
+    gold = gold[by_passage]
+
+    def paragraph(number: int) -> dict[str, Any]:
+        passage = passages.in_order[number]
         left_out["id of a passage"] += passage.id != text_id(passage.text)
+        first, end = gold.searchsorted([number, number + 1])
+        questions = [data.questions[index] for index in by_passage[first:end].tolist()]
+        rows = [_row(question, passage.text, left_out) for question in questions]
+        impossible = [{"is_impossible": q.unanswerable} if version == "2.0" else {} for q in questions]
+        qas = [row | more for row, more in zip(rows, impossible, strict=True) if row is not None]
+        return {"context": passage.text, "qas": qas}
+
     with path.open("w", encoding="utf-8") as file:
         file.write(f'{{"version": "{version}", "data": [\n')
-        for number, (title, paragraphs) in enumerate(articles.items()):
-            file.write(",\n" * bool(number) + json.dumps({"title": title, "paragraphs": paragraphs}))
+        written = False
+        for number, passage in enumerate(passages.in_order):
+            article = passages.article(passage.title) or [number]
+            if article[0] == number:
+                paragraphs = [paragraph(member) for member in article]
+                file.write(",\n" * written + json.dumps({"title": passage.title, "paragraphs": paragraphs}))
+                written = True
         file.write("\n]}\n")
     return left_out
 
@@ -90,6 +94,21 @@ def find_answer(answer: str, text: str) -> int | None:
     whole = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
     place = whole.start() if whole else text.find(answer)
     return None if place < 0 else place
+
+
+def _read_article(item: Any, in_article: str, draft: Draft) -> None:
+    article = an_object(item, in_article)
+    title = label_field(article, ("title",), in_article)
+    count_unread(article, ("title", "paragraphs"), "an article", draft.left_out)
+    for number, entry in enumerate(list_field(article, "paragraphs", in_article), start=1):
+        in_paragraph = f"{in_article}, paragraph {number}"
+        paragraph = an_object(entry, in_paragraph)
+        context = text_field(paragraph, "context", in_paragraph)
+        passage_id = draft.merge(context, title)
+        count_unread(paragraph, ("context", "qas"), "a paragraph", draft.left_out)
+        for position, row in enumerate(list_field(paragraph, "qas", in_paragraph), start=1):
+            where = f"{in_paragraph}, question {position}"
+            draft.ask(_question(an_object(row, where), passage_id, context, where, draft.left_out))
 
 
 def _question(row: dict[str, Any], passage_id: str, context: str, where: str, left_out: Counter[str]) -> Question:
@@ -126,8 +145,7 @@ def _question(row: dict[str, Any], passage_id: str, context: str, where: str, le
     )
 
 
-def _row(question: Question, data: DataSet, left_out: Counter[str]) -> dict[str, Any] | None:
-    text = data.passages[question.passage_id].text
+def _row(question: Question, text: str, left_out: Counter[str]) -> dict[str, Any] | None:
     answers = []
     for answer, known in zip(question.answers, question.starts or (None,) * len(question.answers), strict=True):
         start = known if known is not None and text.startswith(answer, known) else find_answer(answer, text)

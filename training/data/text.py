@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.dataset import DataSet, PassageCollector
+from training.data.dataset import DataSet, Draft
 from training.data.json_files import text_lines
 from training.errors import DataError
 
@@ -23,22 +22,27 @@ def text_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and is_text(path))
 
 
-def read_text(path: Path) -> DataSet:
+def read_text(path: Path, draft: Draft | None = None) -> DataSet:
     """Read a text file, or all text files of a folder and those below it.
 
     Paragraphs end at blank lines; their lines are joined. Each is a passage whose title is the file's name without its
     suffixes. There are no questions, so only tasks that learn from passages can use it.
 
+    Args:
+        path: The file or folder.
+        draft: What is read into; None for memory.
+
     Raises:
         DataError: A file can't be read, or there is no text.
     """
-    collector = PassageCollector(Counter())
+    draft = draft or Draft()
     for file in text_files(path) if path.is_dir() else [path]:
         for paragraph in _paragraphs(file):
-            collector.add(paragraph, file.name.partition(".")[0])
-    if not collector.passages:
+            draft.merge(paragraph, file.name.partition(".")[0])
+    data = draft.finished()
+    if not data.passages:
         raise DataError(f"{path}: no text there.")
-    return DataSet(collector.passages, [])
+    return data
 
 
 def _paragraphs(file: Path) -> Iterator[str]:

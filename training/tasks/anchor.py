@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.dataset import Passage
+from training.data.numbered import places
 from training.errors import require
 from training.tasks.bank import load_bank
 from training.tasks.base import Features, PassageTask, TaskOptions
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rom_haystack.modeling import ROMModel
+
+
+#: What of a passage is anchored: a sentence's bounds, or 0 and 0 for the whole, and whether its title stands before it.
+_PART = np.dtype([("start", np.int32), ("end", np.int32), ("with_title", np.bool_)])
 
 
 @dataclass(frozen=True)
@@ -79,18 +84,18 @@ class AnchorTask(PassageTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         rng = np.random.default_rng((self.seed, 2))
-        self._texts = [self._draw_text(passage, rng) for passage in self.items]
-        self._row = {passage.id: row for row, passage in enumerate(self.items)}
+        self._parts = np.fromiter((self._draw_part(passage, rng) for passage in self.items), _PART, len(self.items))
+        self._row = places(self.items, self.passages)
         self._bank = torch.empty(0)
 
     def prepare(self, model: ROMModel, folder: Path) -> None:
         """Encode all texts, unless a run in this folder already has."""
-        lengths = [len(text) for text in self._texts]
+        lengths = np.fromiter(map(len, map(self._text, range(len(self.items)))), np.int32, len(self.items))
         self._bank = load_bank(folder / "anchor_bank.safetensors", model, lengths, self._tokens)
 
     def collate(self, items: Sequence[Passage], rng: np.random.Generator) -> Features:  # noqa: ARG002 (drawn before)
         """Tokenise the passages' texts; `rows` says where their vectors stand."""
-        rows = [self._row[passage.id] for passage in items]
+        rows = [self._row(passage.id) for passage in items]
         return {"inputs": self._tokens(rows), "rows": torch.tensor(rows)}
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
@@ -103,16 +108,21 @@ class AnchorTask(PassageTask):
         return loss, {"drift": drift.detach(), "divergence": divergence.detach()}
 
     def _tokens(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        return tokenize(self.tokenizer, [self._texts[row] for row in rows], self.options.max_length)
+        return tokenize(self.tokenizer, [self._text(row) for row in rows], self.options.max_length)
 
-    def _draw_text(self, passage: Passage, rng: np.random.Generator) -> str:
-        """Draw, once for the run, what of a passage is anchored."""
+    def _text(self, row: int) -> str:
+        passage, (start, end, with_title) = self.items[row], self._parts[row].item()
+        if end:
+            return passage.text[start:end]
+        return titled(self.tokenizer, passage) if with_title else passage.text
+
+    def _draw_part(self, passage: Passage, rng: np.random.Generator) -> tuple[int, int, bool]:
+        """Draw, once for the run, what of a passage is anchored: a sentence, or the whole, maybe behind its title."""
         as_sentence, with_title = rng.random(2) < (self.options.sentence_rate, self.options.title_rate)
         if as_sentence:
             bounds = list(sentences(passage.text))
-            start, end = bounds[int(rng.integers(len(bounds)))]
-            return passage.text[start:end]
-        return titled(self.tokenizer, passage) if with_title else passage.text
+            return *bounds[int(rng.integers(len(bounds)))], False
+        return 0, 0, bool(with_title)
 
 
 def similarity_divergence(live: Tensor, before: Tensor, temperature: float) -> Tensor:

@@ -22,14 +22,14 @@ _BATCH_SIZE = 64
 
 
 def load_bank(
-    path: Path, model: ROMModel, lengths: Sequence[int], tokens_of: Callable[[Sequence[int]], dict[str, Tensor]]
+    path: Path, model: ROMModel, lengths: np.ndarray, tokens_of: Callable[[Sequence[int]], dict[str, Tensor]]
 ) -> Tensor:
     """Load a bank, made first unless a run in this folder already has.
 
     Args:
         path: The bank's file.
         model: The model, untrained; its `retrieval` head is asked, without dropout and in bfloat16.
-        lengths: Length of each text, in any unit; texts of similar length are encoded together.
+        lengths: `[texts]`, in any unit; texts of similar length are encoded together.
         tokens_of: From row numbers to inputs of the model.
 
     Returns:
@@ -53,7 +53,7 @@ def load_bank(
 
 
 @torch.no_grad()
-def _encode(model: ROMModel, lengths: Sequence[int], tokens_of: Callable[[Sequence[int]], dict[str, Tensor]]) -> Tensor:
+def _encode(model: ROMModel, lengths: np.ndarray, tokens_of: Callable[[Sequence[int]], dict[str, Tensor]]) -> Tensor:
     was_training = model.training
     model.eval()
     bank = torch.empty(len(lengths), model.retrieval_head.dim)

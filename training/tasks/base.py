@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -13,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from training.data.dataset import Passage, Question
+from training.data.numbered import in_order, numbered, those
 from training.errors import RecipeError, require
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class Task(ABC, Generic[Item]):
     task derives from `QuestionTask` or `PassageTask`, names its head, and says how items become features and features
     a loss.
 
+    Data sets may be larger than memory: then items and passages are read from disk when they are asked for, and a task
+    keeps numbers of them, never texts.
+
     Args:
         options: The task's options from the recipe.
         items: What it learns from.
@@ -96,9 +99,10 @@ class Task(ABC, Generic[Item]):
         self.options = options
         self.items: Sequence[Item] = items
         self.passages = passages
+        self.numbered = numbered(passages)
         self.tokenizer = tokenizer
         self.seed = seed
-        self._lengths = np.array([len(self.text_of(item)) for item in items])
+        self._lengths = np.fromiter((len(self.text_of(item)) for item in items), np.int32, len(items))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch_batches)
 
     def prepare(self, model: ROMModel, folder: Path) -> None:
@@ -115,7 +119,7 @@ class Task(ABC, Generic[Item]):
 
     @classmethod
     @abstractmethod
-    def items_of(cls, data: DataSet) -> list[Item]:
+    def items_of(cls, data: DataSet) -> Sequence[Item]:
         """Return what the task can learn from in a data set."""
 
     @abstractmethod
@@ -151,9 +155,9 @@ class QuestionTask(Task[Question]):
     nothing_found = "no question there has an answer"
 
     @classmethod
-    def items_of(cls, data: DataSet) -> list[Question]:
+    def items_of(cls, data: DataSet) -> Sequence[Question]:
         """Return the questions that the task trains on."""
-        return [question for question in data.questions if cls.trains_on(question)]
+        return those(data.questions, cls.trains_on)
 
     @classmethod
     def trains_on(cls, question: Question) -> bool:
@@ -171,9 +175,9 @@ class PassageTask(Task[Passage]):
     nothing_found = "no passage there holds text"
 
     @classmethod
-    def items_of(cls, data: DataSet) -> list[Passage]:
+    def items_of(cls, data: DataSet) -> Sequence[Passage]:
         """Return the passages that the task trains on."""
-        return [passage for passage in data.passages.values() if cls.trains_on(passage)]
+        return those(in_order(data.passages), cls.trains_on)
 
     @classmethod
     def trains_on(cls, passage: Passage) -> bool:
@@ -183,18 +187,6 @@ class PassageTask(Task[Passage]):
     def text_of(self, item: Passage) -> str:
         """Return the passage's text."""
         return item.text
-
-
-def by_title(passages: Iterable[Passage]) -> dict[str, list[str]]:
-    """Return the ids of the passages of each article, that is of each title, in their order.
-
-    Passages without a title belong to none, so that `""` has an empty list.
-    """
-    articles: dict[str, list[str]] = defaultdict(list)
-    for passage in passages:
-        if passage.title:
-            articles[passage.title].append(passage.id)
-    return articles
 
 
 def require_mask_token(task: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from rom_haystack.inference.facts import facts_of
+from training.data.numbered import numbered, those
 from training.errors import RecipeError, require
-from training.tasks.base import Features, QuestionTask, by_title
+from training.tasks.base import Features, QuestionTask
 from training.tasks.contrast import embed, tokenize
 from training.tasks.pairs import WindowOptions, encode_pairs, window_inputs
 from training.tasks.teachers import asked, divergence, load_reader
@@ -79,20 +80,20 @@ class ReaderDistillationTask(QuestionTask):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._article = by_title(self.passages.values())
         self._teacher: ROMModel | None = None
         self._teacher_tokenizer = self.tokenizer
 
     @classmethod
-    def items_of(cls, data: DataSet) -> list[Question]:
+    def items_of(cls, data: DataSet) -> Sequence[Question]:
         """Return the questions with candidates beside the gold passage."""
-        article = by_title(data.passages.values())
-        return [
-            question
-            for question in data.questions
-            if not question.unanswerable
-            and (question.hard_negative_ids or len(article[data.passages[question.passage_id].title]) > 1)
-        ]
+        passages = numbered(data.passages)
+
+        def has_candidates(question: Question) -> bool:
+            if question.unanswerable or question.hard_negative_ids:
+                return not question.unanswerable
+            return len(passages.article(data.passages[question.passage_id].title)) > 1
+
+        return those(data.questions, has_candidates)
 
     def prepare(self, model: ROMModel, folder: Path) -> None:  # noqa: ARG002 (nothing is kept)
         """Load the teacher, if it is not the model itself.
@@ -152,9 +153,11 @@ class ReaderDistillationTask(QuestionTask):
         return loss, {"divergence": loss.detach(), "agreement": same.float().mean()}
 
     def _draw(self, question: Question, rng: np.random.Generator) -> list[str]:
-        others = question.hard_negative_ids or [
-            name for name in self._article[self.passages[question.passage_id].title] if name != question.passage_id
-        ]
+        others: Sequence[str] = question.hard_negative_ids
+        if not others:
+            gold = self.numbered.number(question.passage_id)
+            article = self.numbered.article(self.passages[question.passage_id].title)
+            others = self.numbered.ids([number for number in article if number != gold])
         drawn = rng.permutation(len(others))[: self.options.candidates - 1]
         return [question.passage_id, *(others[i] for i in drawn)]
 

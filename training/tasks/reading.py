@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from training.tasks.base import Features, QuestionTask, by_title
+from training.data.numbered import those
+from training.tasks.base import Features, QuestionTask
 from training.tasks.pairs import PairOptions, pair_features, pair_loss, text_without
 from training.tasks.texts import answer_places
 
@@ -32,15 +33,11 @@ class PairTask(QuestionTask):
     options: PairOptions
     head = "reading"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._article = by_title(self.passages.values())
-
     def _passage_text(self, question: Question, rng: np.random.Generator) -> str:
         gold = self.passages[question.passage_id]
         negative = None
         if rng.random() < self.options.negative_rate:
-            others = question.hard_negative_ids or self._article[gold.title]
+            others = question.hard_negative_ids or self.numbered.ids(self.numbered.article(gold.title))
             negative = text_without(question.answers, others, self.passages, rng)
         return gold.text if negative is None else negative
 
@@ -64,14 +61,15 @@ class ReadingTask(PairTask):
         return bool(question.answers) or question.unanswerable
 
     @classmethod
-    def items_of(cls, data: DataSet) -> list[Question]:
+    def items_of(cls, data: DataSet) -> Sequence[Question]:
         """Return the questions that the task trains on, and log how many are left out for want of their answer."""
+
+        def stands(question: Question) -> bool:
+            text = data.passages[question.passage_id].text
+            return question.unanswerable or any(answer in text for answer in question.answers)
+
         items = super().items_of(data)
-        found = [
-            question
-            for question in items
-            if question.unanswerable or any(a in data.passages[question.passage_id].text for a in question.answers)
-        ]
+        found = those(items, stands)
         if len(found) < len(items):
             left_out = len(items) - len(found)
             logger.info("reading: left out %d x question whose answer is not in its gold passage", left_out)

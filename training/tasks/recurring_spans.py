@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from training.tasks.base import Features, PassageTask, by_title, require_mask_token
+from training.tasks.base import Features, PassageTask, require_mask_token
 from training.tasks.pairs import PairOptions, clip_before, pair_features, pair_loss, text_without
 from training.tasks.texts import RecurringSpan, occurrences, recurring_spans, without
 
@@ -48,7 +48,6 @@ class RecurringSpansTask(PassageTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mask = require_mask_token("recurring_spans", self.tokenizer)
-        self._article = by_title(self.passages.values())
         self._spans = lru_cache(_KEPT)(lambda text: tuple(recurring_spans(text)))
 
     @classmethod
@@ -65,7 +64,8 @@ class RecurringSpansTask(PassageTask):
             queries.append(self._query(passage.text, span))
             negative = None
             if rng.random() < self.options.negative_rate:
-                negative = text_without([span.text], self._article[passage.title], self.passages, rng)
+                others = self.numbered.ids(self.numbered.article(passage.title))
+                negative = text_without([span.text], others, self.passages, rng)
             texts.append(without(passage.text, span.start, span.end) if negative is None else negative)
             answers.append(occurrences([span.text], texts[-1]) if negative is None else [])
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from torch.nn import functional
 from rom_haystack.metrics import answer_tokens
 from training.errors import require
 from training.tasks.bank import load_bank
-from training.tasks.base import Features, QuestionTask, by_title
+from training.tasks.base import Features, QuestionTask
 from training.tasks.contrast import ContrastOptions, contrast, embed, titled, tokenize
 from training.tasks.texts import WordIndex, tokens_of
 from training.towers import query_tower
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rom_haystack.modeling import ROMModel
-    from training.data.dataset import Passage, Question
+    from training.data.dataset import Question
+    from training.data.numbered import Numbered
 
 _CONTRASTS = ("bank", "batch")
 #: Passages whose tokens are kept for the next batches, about 1 KB each.
@@ -83,10 +84,10 @@ class RetrievalTask(QuestionTask):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._order = list(self.passages.values())
-        self._row = {passage.id: row for row, passage in enumerate(self._order)}
+        self._order, self._row = self.numbered.in_order, self.numbered.number
         self._with_title = np.random.default_rng((self.seed, 2)).random(len(self._order)) < self.options.title_rate
-        self._article = by_title(self._order)
+        if self.options.group_by_article:
+            self._ranks = ranks_of_gold(self.items, self.numbered)
         self._in_bank = self.options.contrast == "bank"
         self._bank = torch.empty(0)
         self._tokens = lru_cache(_KEPT)(lambda row: answer_tokens(self._order[row].text))
@@ -95,7 +96,7 @@ class RetrievalTask(QuestionTask):
         """Encode the bank of passages, unless a run in this folder already has, or none is needed."""
         if not (self._in_bank or self.options.anchor_weight):
             return
-        lengths = [len(passage.text) for passage in self._order]
+        lengths = np.fromiter((len(passage.text) for passage in self._order), np.int32, len(self._order))
         self._bank = load_bank(folder / "passage_bank.safetensors", model, lengths, self._passage_tokens)
 
     @classmethod
@@ -159,21 +160,21 @@ class RetrievalTask(QuestionTask):
         if not self.options.group_by_article:
             return super()._make_epoch_batches(epoch)
         rng = np.random.default_rng((self.seed, 0, epoch))
-        return article_batches(self.items, self.passages, self.options.batch_size, rng)
+        return article_batches(*self._ranks, self.options.batch_size, rng)
 
     def _draw(self, ids: Sequence[str], count: int, rng: np.random.Generator) -> list[int]:
-        return [self._row[ids[i]] for i in rng.permutation(len(ids))[:count]]
+        return [self._row(ids[i]) for i in rng.permutation(len(ids))[:count]]
 
     def _positives(self, question: Question) -> set[int]:
-        return {self._row[passage_id] for passage_id in question.positive_ids}
+        return {self._row(passage_id) for passage_id in question.positive_ids}
 
     def _ignored_in_bank(self, items: Sequence[Question], pairs: Sequence[tuple[int, int]]) -> Tensor:
         neutral = []
         for question in items:
             positives = self._positives(question)
-            suspects = {self._row[passage_id] for passage_id in question.hard_negative_ids}
+            suspects = {self._row(passage_id) for passage_id in question.hard_negative_ids}
             for title in {self._order[row].title for row in positives}:
-                suspects.update(self._row[passage_id] for passage_id in self._article[title])
+                suspects.update(self.numbered.article(title))
             wanted = tokens_of(question.answers)
             neutral.append(positives | {row for row in suspects if any(w in self._tokens(row) for w in wanted)})
         return _ignored(pairs, neutral, len(self._order))
@@ -184,25 +185,40 @@ class RetrievalTask(QuestionTask):
         return tokenize(self.tokenizer, texts, self.options.max_passage_length)
 
 
+def ranks_of_gold(questions: Sequence[Question], passages: Numbered) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranks of the questions' gold passages, of each by title and by id among all of these.
+
+    Titles and ids of gold passages, no others, are in memory for it at once.
+
+    Returns:
+        Both `[questions]`; passages without a title share one rank.
+    """
+    gold = np.fromiter((passages.number(question.passage_id) for question in questions), np.int64, len(questions))
+    numbers, of_question = np.unique(gold, return_inverse=True)
+    titles, ids = zip(*((p.title, p.id) for p in map(passages.in_order.__getitem__, numbers.tolist())), strict=True)
+    return _ranks(titles)[of_question], _ranks(ids)[of_question]
+
+
 def article_batches(
-    questions: Sequence[Question], passages: Mapping[str, Passage], batch_size: int, rng: np.random.Generator
+    articles: np.ndarray, passages: np.ndarray, batch_size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Shuffle indices of questions into batches, those of an article and of a passage side by side.
 
     Args:
-        questions: What is shuffled.
-        passages: Their gold passages by id; all without a title count as one article.
+        articles: `[questions]`, the rank of each one's article, from 0 without gaps.
+        passages: `[questions]`, the rank of its gold passage, likewise.
         batch_size: Questions per batch; the last batch may be smaller.
         rng: Source of the shuffle: of the articles, of the passages in them, and of the batches.
     """
-    titles = {question.passage_id: passages[question.passage_id].title for question in questions}
-    articles = sorted(set(titles.values()))
-    article_place = dict(zip(articles, rng.permutation(len(articles)), strict=True))
-    passage_place = dict(zip(sorted(titles), rng.permutation(len(titles)), strict=True))
-    keys = [(article_place[titles[q.passage_id]], passage_place[q.passage_id]) for q in questions]
-    order = np.array(sorted(range(len(questions)), key=keys.__getitem__))
+    article_place, passage_place = (rng.permutation(int(ranks.max()) + 1) for ranks in (articles, passages))
+    order = np.lexsort((passage_place[passages], article_place[articles]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _ranks(texts: Sequence[str]) -> np.ndarray:
+    ranks = {text: rank for rank, text in enumerate(sorted(set(texts)))}
+    return np.array([ranks[text] for text in texts], np.int32)
 
 
 def _ignored(pairs: Sequence[tuple[int, int]], neutral: Sequence[set[int]], width: int) -> Tensor:

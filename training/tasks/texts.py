@@ -24,7 +24,7 @@ _JOINTS = (" ", "-", "'", "’")
 _STOP_WORDS = frozenset(STOPWORDS_EN_PLUS)
 #: A word that comes more often than this in a passage is compared at its first places only.
 _MOST_PLACES = 8
-#: Texts whose sentences are kept, less than 1 KB each beside the texts, which the data set holds anyway.
+#: Texts that are kept with their sentences, less than 2 KB each.
 _TEXTS_KEPT = 65_536
 
 
