@@ -1,12 +1,7 @@
-"""Retrieval test collections in BEIR's form (Thakur et al., 2021), and their measure, nDCG@10.
-
-A folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`), either one gzip'd or plain, and
-`qrels/<split>.tsv`: a head line, then query id, passage id and grade of relevance, with tabs between them.
-"""
+"""Retrieval test collections in BEIR's form (`training.data.beir`), and their measure, nDCG@10."""
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.beir import TEST_SPLITS, judgment_rows, judgments_file, no_judgments
 from training.data.fields import text_field
 from training.data.jsonl import folder_rows
 from training.errors import DataError
-
-#: Splits in the order in which they are looked for.
-_SPLITS = ("test", "dev", "train")
-_COLUMNS = 3
-_FILES = {"query": "queries.jsonl", "passage": "corpus.jsonl"}
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,13 @@ def read_beir(folder: Path) -> Judgments:
     known = {
         text_field(row, "_id", where): text_field(row, "text", where) for where, row in folder_rows(folder, "queries")
     }
-    path = next((path for split in _SPLITS if (path := folder / "qrels" / f"{split}.tsv").is_file()), None)
+    path = judgments_file(folder, TEST_SPLITS)
     if path is None:
-        raise DataError(f"{folder}: no qrels/{'.tsv, '.join(_SPLITS)}.tsv there, so nothing says what is relevant.")
-    grades = _grades(path, known, rows)
+        raise no_judgments(folder, TEST_SPLITS)
+    grades: dict[str, dict[int, int]] = defaultdict(dict)
+    for query, passage, grade in judgment_rows(path, known.__contains__, rows.__contains__):
+        if grade > 0:
+            grades[query][rows[passage]] = grade
     if not grades:
         raise DataError(f"{path}: no passage has a grade above 0, so nothing can be measured.")
     return Judgments(
@@ -95,25 +89,3 @@ def ndcg(rankings: Sequence[Sequence[int]], grades: Sequence[dict[int, int]], de
 
 def _gain(found: Sequence[int]) -> float:
     return float(sum(grade / np.log2(rank + 1) for rank, grade in enumerate(found, start=1)))
-
-
-def _grades(path: Path, queries: dict[str, str], rows: dict[str, int]) -> dict[str, dict[int, int]]:
-    grades: dict[str, dict[int, int]] = defaultdict(dict)
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, fields in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-            if number == 1 or not fields:
-                continue
-            where = f"{path}, line {number}"
-            if len(fields) != _COLUMNS:
-                raise DataError(f"{where}: {len(fields)} fields; it must be query id, passage id and grade, with tabs.")
-            query, passage, grade = fields
-            for name, field, there in ((query, "query", queries), (passage, "passage", rows)):
-                if name not in there:
-                    raise DataError(f"{where}: {field} '{name}' is not in {_FILES[field]}.")
-            try:
-                value = int(grade)
-            except ValueError:
-                raise DataError(f"{where}: the grade must be a whole number, found {grade!r}.") from None
-            if value > 0:
-                grades[query][rows[passage]] = value
-    return dict(grades)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from training.data.beir import beir_files, read_beir, write_beir
 from training.data.dataset import DataSet, Draft
 from training.data.dpr import read_dpr, write_dpr
 from training.data.json_files import first_character
@@ -18,11 +19,11 @@ from training.data.stores import is_large, kept_in
 from training.data.text import is_text, read_text, text_files
 from training.errors import DataError
 
-Format = Literal["squad", "dpr", "jsonl"]
+Format = Literal["squad", "dpr", "jsonl", "beir"]
 
 
 def read_data(path: Path, store: Path | None = None) -> DataSet:
-    """Read a folder of JSON lines, a SQuAD file or a DPR file, told apart by what they hold, or text files.
+    """Read a folder of JSON lines or of BEIR's form, a SQuAD or DPR file, told apart by what they hold, or text files.
 
     A folder of JSON lines may lack questions: then only tasks that learn from passages can use it, as with text.
 
@@ -61,7 +62,7 @@ def write_data(data: DataSet, path: Path, kind: Format, name: str = "") -> Count
 
     Args:
         data: What to write.
-        path: File to write, or folder for `jsonl`.
+        path: File to write, or folder for `jsonl` and `beir`.
         kind: The format.
         name: Name of the data set, for formats that hold it.
 
@@ -85,6 +86,8 @@ def write_data(data: DataSet, path: Path, kind: Format, name: str = "") -> Count
                 left_out = write_dpr(data, partial, name)
             case "jsonl":
                 left_out = write_jsonl(data, partial)
+            case "beir":
+                left_out = write_beir(data, partial)
         partial.rename(path)  # an interrupted conversion leaves no half file of that name
     except OSError as error:
         raise DataError(f"{path} can't be written ({error}).") from error
@@ -110,6 +113,8 @@ def _unite(paths: Sequence[Path], draft: Draft, store: Path | None) -> DataSet:
 
 
 def _read(path: Path, draft: Draft) -> DataSet:
+    if path.is_dir() and not jsonl_files(path) and beir_files(path):
+        return read_beir(path, draft)
     if is_text(path) or (path.is_dir() and not jsonl_files(path) and text_files(path)):
         return read_text(path, draft)
     if not path.is_file():
