@@ -52,6 +52,7 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
         separate=f"{counts['three separate encoders'] / 1e6:.1f}",
         table=markdown_table(report["systems"]),
         resampled=resampled(report["settings"]),
+        further=_further_options(report["settings"]),
         **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in report["settings"].items()},
     )
     metadata = ModelCardData(license="apache-2.0", base_model=base, language="en", pipeline_tag="question-answering")
@@ -67,6 +68,12 @@ def _data_by_task(recipe: Recipe) -> str:
         sets = (f"`{source}`" + (f" ({count} times)" if count > 1 else "") for source, count in counts.items())
         lines.append(f"- {name}: {', '.join(sets)}")
     return "\n".join(lines)
+
+
+def _further_options(settings: dict[str, Any]) -> str:
+    """Return the options by which more than the usual was evaluated."""
+    options = {"--also-passages": "further passage counts", "--further": "further sets", "--beir": "BEIR folders"}
+    return "".join(f" {option} {value}" for option, key in options.items() for value in settings.get(key, []))
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:

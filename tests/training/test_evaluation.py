@@ -229,6 +229,7 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     assert markdown_table(report["systems"]) in card
     assert f"python -m training train {recipe_path.as_posix()}" in card
     assert "seed 13" in card
+    assert "--end-to-end-limit 4 --also-passages 1 --further mini --report" in card
     assert f"bootstrap intervals over articles ({report['settings']['article count']}; " in card
     assert "$" not in card
     original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
