@@ -79,7 +79,7 @@ def test_sample_corpus() -> None:
     assert results["no answer"]["no_answer_count"] == FILES
     assert results["no answer"]["roc_auc"] > 0.8
     assert results["no answer"]["f1"] == pytest.approx(results["f1"]["score"])
-    assert results["no answer"]["best_f1"] >= results["no answer"]["f1"]
+    assert results["no answer"]["best_f1"] >= results["no answer"]["f1"] - 1e-9  # summed in another order
     assert results["exact match"]["score"] <= results["f1"]["score"]
     threshold = results["no answer"]["best_f1_threshold"]
     fitted = NoAnswerEvaluator(no_answer_threshold=threshold).run(golds, answers)
