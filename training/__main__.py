@@ -41,7 +41,7 @@ from training.release import write_report
 from training.samples import resampled
 from training.trainer import train as run_training
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and evaluate ROM models.")
 console = Console(stderr=True)
 
 #: Set of questions without an answer that is taken where it is there.
@@ -50,12 +50,6 @@ _UNANSWERABLE = "squad/dev_unanswerable"
 Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
 Backend = Literal["auto", "torch", "onnx", "openvino"]
 EncoderOption = Annotated[str | None, typer.Option(help="Folder or hub id to use instead of the recipe's encoder.")]
-
-
-@app.callback()
-def prepare_process() -> None:
-    """Train and evaluate ROM models."""
-    keep_freed_memory()
 
 
 @contextmanager
@@ -296,4 +290,5 @@ def _say_written(data: DataSet, source: Path, output: Path, left_out: Counter[st
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # here alone, as it holds for the whole process, which belongs to whoever calls otherwise
     app()
