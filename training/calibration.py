@@ -27,7 +27,7 @@ from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.rankers import BM25Ranker, DenseRanker, Ranker
 from training.scores import check_scores, fit_scores, judge, kinds
-from training.stopping import ReadPassages, allowed_errors, check, fit_rule
+from training.stopping import ReadPassages, allowed_errors, check, fit_rules
 
 #: By setting, how often its best answer must be the one of exact reading.
 PROMISES = {"cautious": 0.995, "fast": 0.97}
@@ -179,8 +179,7 @@ def calibrate(
     work = RetrieveAndRead(encoder, list(collection.values()), ReadingOptions(answers_per_seq=1))
     weight = work.options.passage_score_weight
     fitting_read = work.read(fitting, _ORDERS[0], passage_count)
-    sample = fitting_read.logits
-    rules = {name: fit_rule(sample, promise, passage_score_weight=weight) for name, promise in promises.items()}
+    rules = fit_rules(fitting_read.logits, promises, passage_score_weight=weight)
     judged = [judge(work.read(half, _ORDERS[0], passage_count), half) for half in of_both_kinds]
     scores = fit_scores(judged[0], weight)
     held_out_read = work.read(held_out, _ORDERS[0], passage_count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,7 @@ def fit_rule(
     *,
     passage_score_weight: float = 0.5,
     confidence: float = CONFIDENCE,
+    below: StoppingRule | None = None,
 ) -> StoppingRule:
     """Find the rule that reads least and keeps a promise.
 
@@ -83,6 +84,8 @@ def fit_rule(
         promise: How often the answer must be that of exact reading, between 0 and 1.
         passage_score_weight: The weight by which the answers were scored.
         confidence: How sure the questions must make us of the promise, taken as independent of each other.
+        below: A rule that was fitted to the same answers for a higher promise; the bounds of the one sought are nowhere
+            above its own, whatever the number of passages. None for any rule.
 
     Returns:
         The rule; its level is at least 0, since answers worse than "no answer" settle nothing.
@@ -97,7 +100,22 @@ def fit_rule(
         level = math.floor(100 * max(0.0, highest_wrong) + 1.0001) / 100  # a hundredth above, beyond rounding errors
         return StoppingRule(level, slope, passage_score_weight)
 
-    return min((rule_of(slope) for slope in _SLOPES), key=lambda rule: passages_read(logits, rule).mean())
+    rules = [rule_of(slope) for slope in _SLOPES]
+    if below is not None:  # the rule of its own slope is among them, as a lower promise takes no higher level
+        rules = [rule for rule in rules if rule.slope <= below.slope and rule.level <= below.level]
+    return min(rules, key=lambda rule: passages_read(logits, rule).mean())
+
+
+def fit_rules(
+    logits: NDArray[np.float64], promises: Mapping[str, float], *, passage_score_weight: float = 0.5
+) -> dict[str, StoppingRule]:
+    """Find a rule for each of several promises, the higher ones reading at least as much everywhere; see `fit_rule`."""
+    rules: dict[str, StoppingRule] = {}
+    stricter: StoppingRule | None = None
+    for name, promise in sorted(promises.items(), key=lambda of: -of[1]):
+        stricter = fit_rule(logits, promise, passage_score_weight=passage_score_weight, below=stricter)
+        rules[name] = stricter
+    return {name: rules[name] for name in promises}
 
 
 def critical_levels(logits: NDArray[np.float64], slope: float) -> NDArray[np.float64]:

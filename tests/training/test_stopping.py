@@ -21,6 +21,7 @@ from training.stopping import (
     check,
     critical_levels,
     fit_rule,
+    fit_rules,
     passages_read,
 )
 
@@ -106,6 +107,18 @@ class TestFit:
         logits = rng.normal(size=(1000, 6)) * 3
         read = [passages_read(logits, fit_rule(logits, promise)).mean() for promise in (0.6, 0.8, 0.9, 0.97, 0.995)]
         assert read == sorted(set(read))
+
+    @given(LOGITS.filter(lambda logits: len(logits) > 4), st.floats(0.3, 0.9), st.floats(0, 0.3))
+    def test_a_higher_promise_is_above_everywhere(self, logits, promise, more):
+        promises = {"low": promise, "high": min(promise + more, 0.95)}
+        try:
+            rules = fit_rules(logits, promises)
+        except DataError:
+            return
+        assert list(rules) == ["low", "high"]
+        for total in (2, 7, 100):
+            for read in range(1, total):
+                assert rules["high"].bound(read, total) >= rules["low"].bound(read, total)
 
     def test_is_kept_on_other_questions_of_the_same_kind(self):
         rng = np.random.default_rng(5)
