@@ -24,7 +24,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "inference": ("caches", "metrics", "modeling"),
     "store_similarity": ("modeling", "inference"),
     "components": ("modeling", "inference", "metrics", "store_similarity"),
-    "document_stores": (),
+    "document_stores": ("durable",),
     "unreadable": (),
     "pdf": ("unreadable",),
     "files": ("pdf", "unreadable"),

@@ -3,7 +3,6 @@
 import mmap
 import os
 import struct
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from haystack.document_stores.errors import DocumentStoreError
 from numpy.typing import NDArray
 
 from rom_haystack.document_stores.database import DamagedStoreError
+from rom_haystack.durable import sync_folder
 
 _MAGIC = b"ROMVECT1"
 _HEADER = struct.Struct("<8sIIQ16s24x")  # magic, dimension, bytes per component, generation, the store's identity
@@ -66,7 +66,7 @@ class VectorFile:
             raise DamagedStoreError(path, "it is missing") from None
         if create:
             self._file.write(header)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         elif self._file.read(_HEADER.size) != header:
             self.close()
             raise DamagedStoreError(
@@ -189,16 +189,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let a new file's name survive a power cut."""
-    if sys.platform != "win32":  # which can't open folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def chunks(slots: NDArray[np.int64], size: int = _CHUNK) -> Iterator[NDArray[np.int64]]:
