@@ -117,6 +117,16 @@ def write_text(folder):
         write(folder / name, "\n\n".join(f"{name} {number}.\nOr twice." for number in (1, 2, 1)))
 
 
+def write_beir(folder):
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [{"_id": f"d{n}", "title": ("", "A")[n % 2], "text": passage_text(n)} for n in range(6)]
+    queries = [{"_id": f"q{n}", "text": f"{n}?"} for n in range(4)]
+    for name, rows in (("corpus.jsonl.gz", corpus), ("queries.jsonl", queries)):
+        write(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
+    judged = "".join(f"q{n}\td{n + more}\t{1 - more}\n" for n in range(3) for more in (0, 1))
+    write(folder / "qrels" / "train.tsv", f"query-id\tcorpus-id\tscore\n{judged}")
+
+
 def write(path, text):
     content = text.encode("utf-8", "surrogatepass")
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
@@ -131,6 +141,7 @@ FORMS = {
     "squad.json": write_squad,
     "squad.json.gz": write_squad,
     "text": write_text,
+    "beir": write_beir,
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from training.data.beir import beir_files
 from training.data.dataset import DataSet
 from training.data.jsonl import jsonl_files
 from training.data.stored import StoredDraft, open_stored
@@ -42,7 +43,7 @@ def source_files(path: Path) -> list[Path]:
     """Return the files that a data set is read from; none where there is none."""
     if path.is_file():
         return [path]
-    return jsonl_files(path) or text_files(path)
+    return jsonl_files(path) or beir_files(path) or text_files(path)
 
 
 def kept_in(folder: Path, paths: Sequence[Path], read: Callable[[StoredDraft], DataSet]) -> DataSet:
