@@ -156,6 +156,8 @@ def everything(data):
 @pytest.mark.parametrize("name", FORMS)
 def test_forms(tmp_path, store, name):
     FORMS[name](tmp_path / name)
+    files = [path for path in [tmp_path / name, *(tmp_path / name).rglob("*")] if path.is_file()]
+    assert sorted(stores.source_files(tmp_path / name)) == sorted(files)  # their bytes count, and name the store
     memory, disk = read_data(tmp_path / name), read_data(tmp_path / name, store)
     assert isinstance(memory.passages, dict)
     assert not isinstance(disk.passages, dict)
