@@ -55,15 +55,29 @@ def _environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture(scope="session")
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer of 800 pieces, trained on the sample corpus, with BERT's pair template."""
+def word_pieces() -> dict[str, int]:
+    """Train 800 pieces on the sample corpus, the same ones in every process.
+
+    The trainer breaks ties by the pieces' numbers, and numbers the characters that go on in a word as it meets them, in
+    a random order; so they are named beforehand.
+    """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=800, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator((path.read_text(encoding="utf-8") for path in sorted(CORPUS.glob("*.md"))), trainer)
+    texts = [path.read_text(encoding="utf-8") for path in sorted(CORPUS.glob("*.md"))]
+    characters = sorted(set("".join(map(tokenizer.normalizer.normalize_str, texts)).replace("\n", "").replace(" ", "")))
+    first = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"##{character}" for character in characters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=800, special_tokens=first, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.get_vocab()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of 800 pieces, trained on the sample corpus, with BERT's pair template."""
+    tokenizer = Tokenizer(models.WordPiece(word_pieces(), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
