@@ -1,4 +1,4 @@
-"""Hard negatives mined by a model and BM25, and written as DPR's JSON."""
+"""Hard negatives found by keywords, or mined by a model and BM25, and written as DPR's JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.__main__ import app
 from training.data.dataset import DataSet, Passage, Question
 from training.data.formats import read_data
 from training.errors import DataError
-from training.negatives import with_mined_negatives
+from training.negatives import with_keyword_negatives, with_mined_negatives
 from training.trainer import train
 
 TEXTS = {
@@ -100,6 +100,45 @@ class TestMining:
         with pytest.raises(DataError, match="--by model does without"):
             with_mined_negatives(data, encoder, 1)
         assert with_mined_negatives(data, encoder, 1, source="model").questions[0].hard_negative_ids == ("b",)
+
+
+class TestKeywordNegatives:
+    PASSAGES = (
+        "Speke named the great lake in the south.",
+        "The great lake feeds the river; nobody knows its name.",
+        "Explorers drew the lake on maps after speke had named it.",
+        "Cheese is sold in wheels.",
+    )
+
+    def data(self, **changes):
+        passages = {str(i): Passage(str(i), "", text) for i, text in enumerate(self.PASSAGES)}
+        return DataSet(passages, [Question("q", "Who named the great lake?", ("Speke",), "0", **changes)])
+
+    def test_best_passages_without_the_answer(self):
+        data = self.data()
+        found = with_keyword_negatives(data, 1)
+        assert found.questions[0].hard_negative_ids == ("1",)
+        assert data.questions[0].hard_negative_ids == ()
+        assert +found.left_out == {}
+        several = with_keyword_negatives(data, 3)
+        assert several.questions[0].hard_negative_ids == ("1", "3")
+        assert +several.left_out == {"hard negative, as too few passages lack the answer": 1}
+
+    def test_positives_and_what_is_there_already_are_left(self):
+        several = with_keyword_negatives(self.data(other_positive_ids=("1",)), 1)
+        assert several.questions[0].hard_negative_ids == ("3",)
+        assert with_keyword_negatives(self.data(hard_negative_ids=("2",)), 1).questions[0].hard_negative_ids == ("2",)
+        assert with_keyword_negatives(self.data(), 0).questions[0].hard_negative_ids == ()
+        unanswerable = DataSet(self.data().passages, [Question("q", "Who?", (), "0", unanswerable=True)])
+        assert with_keyword_negatives(unanswerable, 1).questions[0].hard_negative_ids == ()
+
+    def test_texts_and_questions_without_words(self):
+        passages = {name: Passage(name, "", text) for name, text in (("a", "the"), ("b", "?!"))}
+        data = DataSet(passages, [Question("q", "of the", ("the",), "a")])
+        with pytest.raises(DataError, match="No passage holds a word"):
+            with_keyword_negatives(data, 2)
+        passages["c"] = Passage("c", "", "cheese")
+        assert sorted(with_keyword_negatives(data, 2).questions[0].hard_negative_ids) == ["b", "c"]
 
 
 class TestCommand:

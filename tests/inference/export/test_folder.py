@@ -35,12 +35,6 @@ FACTS = ModelFacts(
 
 
 @pytest.fixture
-def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny checkpoint."""
-    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "tiny"))
-
-
-@pytest.fixture
 def export(tmp_path: Path) -> Path:
     """A folder with facts, and nothing else."""
     folder = tmp_path / "export"
