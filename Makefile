@@ -20,7 +20,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/streamlit run demo/app.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term --cov-report=xml
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0 --cov --cov-report=term --cov-report=xml
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

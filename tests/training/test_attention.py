@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,7 +61,10 @@ def test_recipes_may_name_it(make_recipe, bert_folder):
     assert model.encoder.config._attn_implementation == LEAN
 
 
-def test_freed_memory_may_be_kept_anywhere(monkeypatch):
-    keep_freed_memory()
+def test_freed_memory_may_be_kept(monkeypatch):
+    asked = []
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(mallopt=lambda *option: asked.append(option)))
+    keep_freed_memory()  # not glibc's own, which would hold for all tests of this process
+    assert [option for option, _ in asked] == [-3, -1]
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())  # a C library without glibc's options
     keep_freed_memory()
