@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from rom_haystack.inference.backends.base import Backend, Head, Outputs, TokenIds
 from rom_haystack.inference.backends.graph import check_head, check_process, graph_inputs, head_outputs
 from rom_haystack.inference.facts import ModelFacts
-from rom_haystack.inference.untracked import import_untracked
+from rom_haystack.inference.openvino_core import openvino_core
 from rom_haystack.modeling.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from openvino import InferRequest
+    from openvino import Core, InferRequest
 
 OpenVINODtype = Literal["float32", "bfloat16", "float16", "int8"]
 
@@ -41,7 +41,7 @@ def native_dtypes() -> list[str]:
     Raises:
         ImportError: OpenVINO is not installed.
     """
-    capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [name for name, capability in _CAPABILITIES.items() if capability in capabilities]
 
 
@@ -75,7 +75,7 @@ class OpenVINOBackend(Backend):
         if dtype not in native:
             raise ValueError(f"dtype is '{dtype}'; OpenVINO computes in these on this CPU: {', '.join(native)}.")
         try:
-            self._compiled = _openvino().Core().compile_model(graph, "CPU", _settings(dtype, threads))
+            self._compiled = _core().compile_model(graph, "CPU", _settings(dtype, threads))
         except RuntimeError as error:
             raise CheckpointError(f"The graph {graph} can't be loaded; export it anew ({error}).") from error
         self.name = f"openvino-{dtype}"
@@ -139,9 +139,9 @@ def _settings(dtype: OpenVINODtype, threads: int | None) -> dict[str, Any]:
     return settings if threads is None else {**settings, "INFERENCE_NUM_THREADS": threads}
 
 
-def _openvino() -> Any:
+def _core() -> Core:
     try:
-        return import_untracked("openvino")
+        return openvino_core()
     except ImportError as error:
         raise ImportError(
             f"backend='openvino' needs OpenVINO ({error}). Install it: pip install 'rom-haystack[openvino]'."

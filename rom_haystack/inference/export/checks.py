@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rom_haystack.inference.backends.graph import GRAPH_OUTPUTS
 from rom_haystack.inference.export.folder import GraphBackend
 from rom_haystack.inference.facts import ModelFacts
+from rom_haystack.inference.openvino_core import openvino_core
 from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling import ROMModel
 from rom_haystack.modeling.errors import CheckpointError
@@ -108,6 +109,6 @@ def _onnx_engine(graph: Path) -> Engine:
 
 
 def _openvino_engine(graph: Path) -> Engine:
-    compiled = import_untracked("openvino").Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     request = compiled.create_infer_request()
     return lambda inputs: {output.any_name: array for output, array in request.infer(inputs).items()}

@@ -29,6 +29,7 @@ from rom_haystack.inference.export.int8 import Inputs, calibration_inputs, quant
 from rom_haystack.inference.export.packages import check_packages
 from rom_haystack.inference.export.quiet import quiet
 from rom_haystack.inference.facts import ModelFacts, facts_of
+from rom_haystack.inference.openvino_core import openvino_core
 from rom_haystack.inference.samples import read_sample
 from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling import ROMModel, load_checkpoint
@@ -169,7 +170,7 @@ def _plain_graph(kept: Path, workplace: Path, model: ROMModel, facts: ModelFacts
 def _write_openvino(plain: Path, path: Path, *, half: bool, examples: Sequence[Inputs] | None) -> None:
     """Convert an ONNX graph, and quantise it if there are examples to do it by."""
     openvino = import_untracked("openvino")
-    model = openvino.Core().read_model(plain)
+    model = openvino_core().read_model(plain)
     if examples:
         model = quantize_openvino(model, examples)
     openvino.save_model(model, path, compress_to_fp16=half)

@@ -13,6 +13,7 @@ from rom_haystack.inference.backends.base import TokenIds
 from rom_haystack.inference.backends.onnx import ONNXBackend
 from rom_haystack.inference.export.folder import graph_path, load_facts
 from rom_haystack.inference.export.graph import export_graph
+from rom_haystack.inference.openvino_core import openvino_core
 from rom_haystack.inference.untracked import import_untracked
 from rom_haystack.modeling import ROMConfig, ROMModel, load_checkpoint
 
@@ -23,11 +24,8 @@ def engines(folder: Path) -> dict[str, object]:
     """Run the graphs of a folder as they are: inputs to outputs by name."""
     session = import_untracked("onnxruntime").InferenceSession(graph_path(folder, "onnx", int8=False))
     names = [output.name for output in session.get_outputs()]
-    compiled = (
-        import_untracked("openvino")
-        .Core()
-        .compile_model(graph_path(folder, "openvino", int8=False), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    )
+    precision = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino_core().compile_model(graph_path(folder, "openvino", int8=False), "CPU", precision)
     return {
         "onnx": lambda inputs: dict(zip(names, session.run(None, inputs), strict=True)),
         "openvino": lambda inputs: {output.any_name: array for output, array in compiled(inputs).items()},
