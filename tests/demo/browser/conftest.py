@@ -18,6 +18,7 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 ROOT = Path(__file__).parents[3]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -28,6 +29,15 @@ SCREEN = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 #: Most milliseconds to wait for what is expected; a machine that does much else is slow.
 PATIENCE = 60_000
+
+#: Finds what is broader than the window.
+BROADER = """() => {
+    const scrolls = [document.scrollingElement, ...document.querySelectorAll(".stMain")]
+        .some(element => element.scrollWidth > element.clientWidth)
+    const out = [...document.querySelectorAll("body *")]
+        .filter(element => element.getBoundingClientRect().right > innerWidth + 1)
+    return scrolls ? out.map(element => element.outerHTML.slice(0, 120)).concat("the page") : []
+}"""
 
 expect.set_options(timeout=PATIENCE)
 
@@ -224,16 +234,10 @@ class Look:
         ]
 
     def sideways(self) -> list[str]:
-        """What is broader than the window, so that the page must be scrolled sideways to see it."""
-        return self.page.evaluate(
-            """() => {
-                const scrolls = [document.scrollingElement, ...document.querySelectorAll(".stMain")]
-                    .some(element => element.scrollWidth > element.clientWidth)
-                const out = [...document.querySelectorAll("body *")]
-                    .filter(element => element.getBoundingClientRect().right > innerWidth + 1)
-                return scrolls ? out.map(element => element.outerHTML.slice(0, 120)).concat("the page") : []
-            }"""
-        )
+        """What stays broader than the window, so that the page must be scrolled sideways to see it."""
+        with suppress(PlaywrightTimeoutError):  # charts follow the window's size a moment later
+            self.page.wait_for_function(f"() => ({BROADER})().length === 0", timeout=10_000)
+        return self.page.evaluate(BROADER)
 
     def levels(self) -> list[int]:
         """The levels of the headings that are seen, from top to bottom."""

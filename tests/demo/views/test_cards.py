@@ -21,7 +21,7 @@ def text_of(markup: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("score", "word"), [(0.52, "unlikely"), (0.6, "unsure"), (0.7, "likely"), (0.74, "very likely")]
+    ("score", "word"), [(0.42, "unlikely"), (0.6, "unsure"), (0.7, "likely"), (0.75, "very likely")]
 )
 def test_the_percentage_is_the_share_of_such_answers_that_are_right_not_the_score(score, word):
     shown = text_of(cards.best_card(replace(QUOTE, score=score)))
