@@ -75,7 +75,11 @@ class Comparison:
     def markdown(self) -> str:
         """Return it as a text with tables."""
         settings = self.settings
-        columns = {f"{name} (failed)" if not figures else name: figures for name, figures in self.systems.items()}
+        columns = {
+            name if figures else f"{name} (failed)": figures
+            for name, figures in self.systems.items()
+            if figures or name in self.failures  # else it is yet to come
+        }
         seeds = ", ".join(map(str, settings["seeds"]))
         of_seeds = " Means over seeds ± their standard deviation." if len(settings["seeds"]) > 1 else ""
         parts = [

@@ -208,3 +208,9 @@ def test_differences_are_of_seeds_that_both_have():
     found = compared(grid, {"a": {1: measured(low, 1), 2: measured(high, 1)}, "b": {2: measured(high, 1)}}, {})
     assert found.differences["b"]["EM"] == Figure(0, 0, 0)
     assert found.settings["seeds finished"] == {"a": [1, 2], "b": [2]}
+
+
+def test_variants_yet_to_come_have_no_column():
+    grid = Grid("g", "base.yaml", {"a": {}, "b": {}, "c": {}}, seeds=[1])
+    found = compared(grid, {"a": {1: measured([1.0], 1)}, "b": {}, "c": {}}, {"b": {1: "no data"}})
+    assert "| | a | b (failed) |\n" in found.markdown()
