@@ -2,7 +2,7 @@
 
 | file in the output folder | holds |
 |---|---|
-| `table.md` | the table of figures, the differences from the first variant, and what failed |
+| `table.md` | the table of figures, the differences from the reference, and what failed |
 | `report.json` | the same, in the form of evaluation reports |
 | `<variant>/seed-<seed>/variant.json` | the recipes, which no other training in this folder may differ from |
 | `<variant>/seed-<seed>/<model>/` | the run folders: `shared`, or `reading` and `retrieval`; or a model: `merged` |
@@ -120,7 +120,7 @@ def _measured(grid: Grid, training: Training, data: Path, output: Path) -> Measu
     Models are not trained again, but measured again if it was by other options, or by an older version, which kept no
     articles to draw.
     """
-    first = training.variant == grid.reference and training.seed == grid.seeds[0]
+    first = training.variant == grid.first and training.seed == grid.seeds[0]
     options = grid.options if first else replace(grid.options, systems=[], base=None)
     folder = _folder(output, training)
     path = folder / REPORT_FILE

@@ -53,7 +53,7 @@ class Comparison:
 
     Attributes:
         systems: Figures by variant; then those of the systems that the first one was measured beside.
-        differences: By variant, by how many points it is better than the first one.
+        differences: By variant, by how many points it is better than the reference.
         failures: By variant and seed, what failed.
         settings: How it was made.
     """
@@ -120,7 +120,7 @@ def compared(
         if name != grid.reference and common:
             ours, theirs = (_means([some[number] for number in common]) for some in (of, reference))
             apart[name] = differences(ours, theirs, seed)
-    beside = reference.get(grid.seeds[0])
+    beside = measured.get(grid.first, {}).get(grid.seeds[0])
     if beside is not None:
         systems |= _baselines(beside.systems)
     finished = [next(iter(of.values())) for of in measured.values() if of]

@@ -82,8 +82,8 @@ class Grid:
     Args:
         name: Name of the grid.
         base: Recipe file, from the grid's folder.
-        variants: By name the options of each variant, see `Variant`. The first one is what the others are compared
-            with.
+        variants: By name the options of each variant, see `Variant`. Baselines are measured beside the first one.
+        compared_with: Name of the variant that the others are compared with; None for the first one.
         seeds: Each variant is trained with each of these seeds.
         recipe: Changes to the base recipe for all variants; a variant's own go on top.
         evaluation: What is measured, see `EvaluationOptions`; the same questions for all variants and seeds.
@@ -92,6 +92,7 @@ class Grid:
     name: str
     base: str
     variants: dict[str, Any]
+    compared_with: str | None = None
     seeds: list[int] = field(default_factory=lambda: [13])
     recipe: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
@@ -103,12 +104,18 @@ class Grid:
         for name in self.variants:
             if not _NAME.fullmatch(str(name)):
                 raise OptionError(f"variants.{name}", "names a folder: use letters, digits, spaces and _.,+- only.")
+        require(self, "compared_with", self.reference in self.variants, f"one of {', '.join(map(str, self.variants))}")
         object.__setattr__(self, "options", checked(EvaluationOptions, self.evaluation, "evaluation."))
+
+    @property
+    def first(self) -> str:
+        """Name of the variant that baselines are measured beside."""
+        return next(iter(self.variants))
 
     @property
     def reference(self) -> str:
         """Name of the variant that others are compared with."""
-        return next(iter(self.variants))
+        return self.first if self.compared_with is None else self.compared_with
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,14 @@ def test_seeds_are_of_whole_articles():
     assert found.differences["b"]["EM"] == Figure(25, 0, 100)
 
 
+def test_differences_are_from_the_variant_that_is_named():
+    grid = Grid("g", "base.yaml", {"a": {}, "b": {}}, compared_with="b", seeds=[1])
+    found = compared(grid, {"a": {1: measured([1.0], 1)}, "b": {1: measured([0.0], 1)}}, {})
+    assert found.differences == {"a": {"EM": Figure(100, 100, 100)}}
+    assert found.settings["reference"] == "b"
+    assert "## Points above b, " in found.markdown()
+
+
 def test_differences_are_of_seeds_that_both_have():
     grid = Grid("g", "base.yaml", {"a": {}, "b": {}}, seeds=[1, 2])
     low, high = [0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0]

@@ -40,13 +40,21 @@ def test_variants_change_the_common_recipe_seed_by_seed(write_grid):
     }
     grid, trainings = load_grid(write_grid(recipe={"steps": 5}, seeds=[3, 4], variants=variants), encoder="other")
     assert [(t.variant, t.seed) for t in trainings] == [("joint", 3), ("no anchor", 3), ("joint", 4), ("no anchor", 4)]
-    assert grid.reference == "joint"
+    assert (grid.first, grid.reference) == ("joint", "joint")
     joint, anchorless = (t.recipes[SHARED] for t in trainings[2:])
     assert (joint.name, joint.seed, joint.steps, joint.encoder) == ("joint", 4, 5, "other")
     assert joint.task_options["retrieval"].anchor_weight == 5
     assert (anchorless.steps, list(anchorless.tasks)) == (7, ["retrieval"])
     assert anchorless.task_options["retrieval"].anchor_weight == 0
     assert anchorless.task_options["retrieval"].batch_size == 12  # the base's
+
+
+def test_another_variant_than_the_first_may_be_compared_with(write_grid):
+    variants = {"joint": {}, "longer": {"recipe": {"steps": 7}}}
+    grid, _ = load_grid(write_grid(variants=variants, compared_with="longer"))
+    assert (grid.first, grid.reference) == ("joint", "longer")
+    with pytest.raises(RecipeError, match=r"'compared_with' is 'loner'; it must be one of joint, longer"):
+        load_grid(write_grid(variants=variants, compared_with="loner"))
 
 
 def test_another_encoder_is_the_untuned_base_too(write_grid):
