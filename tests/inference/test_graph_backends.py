@@ -233,6 +233,7 @@ graph, facts = graph_path(folder, "openvino", int8=False), load_facts(folder)
 first, second = (OpenVINOBackend(graph, facts, dtype="float32") for _ in range(2))
 del first
 del second
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which processes in the background don't have
 try:
     signal.raise_signal(signal.SIGINT)
 except KeyboardInterrupt:
