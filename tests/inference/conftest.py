@@ -25,3 +25,19 @@ def byte_encoder(byte_tokenizer) -> ROMEncoder:
     )
     torch.manual_seed(11)
     return ROMEncoder.from_model(ROMModel(ROMConfig(encoder=config)).eval(), byte_tokenizer)
+
+
+TEXTS = [
+    "Comets are small bodies of ice and dust.",
+    "",
+    " ".join(f"River {n} flows north through country {n * n}." for n in range(12)),
+    "Été à Paris: 25 °C — “très chaud”!",
+    "چرا آسمان آبی است؟ هذا نص عربي.",
+    "👩‍💻 writes code 👍🏽 in हिन्दी and 日本語",
+    "x",
+]
+
+
+def encoder_of(family, heads=None):
+    torch.manual_seed(11)
+    return ROMEncoder.from_model(ROMModel(ROMConfig(encoder=family.config, heads=heads)).eval(), family.tokenizer)
