@@ -37,6 +37,8 @@ _BUDGETS_AT_ONCE = 4
 #: Texts embedded, and characters of passages read, in one go, which bounds the memory of a long job.
 _TEXTS_AT_ONCE = 16_384
 _CHARACTERS_AT_ONCE = 2_000_000
+#: Passages per stream of the engine that are read before one asks whether more are needed.
+_ROUNDS_TO_SETTLE = 2
 #: Spans decoded per answer that is wanted, as most overlap with better ones.
 _SPANS_PER_ANSWER = 4
 
@@ -220,7 +222,9 @@ class ROMEncoder:
         """
         if setting == OFF:
             return self.read([query] * len(passages), passages, options)
-        groups = self.read_in_turn(query, passages, options, setting=setting)
+        # Groups of one round of streams would each wait for their longest passage, which costs what stopping saves.
+        size = _ROUNDS_TO_SETTLE * self.backend.parallel
+        groups = self.read_in_turn(query, passages, options, setting=setting, group_size=size)
         found = [answers for group in groups for answers in group]
         return found + [[] for _ in passages[len(found) :]]
 

@@ -63,6 +63,11 @@ class TestReadingUntilSettled:
         assert sum(len(call) for call in encoder.backend.calls) == read
         assert {len(call) for call in encoder.backend.calls} == {6 if setting == "off" else 2}
 
+    def test_every_stream_of_the_engine_has_two_passages_of_a_group(self, encoder):
+        encoder.backend.parallel = 2
+        encoder.read_until_settled("Who?", PASSAGES, ReadingOptions(passage_score_weight=1.0), setting="fast")
+        assert [len(call) for call in encoder.backend.calls] == [4]
+
     def test_blank_passages_count_as_read(self, encoder):
         options = ReadingOptions(passage_score_weight=1.0)
         answers = encoder.read_until_settled("Who?", ["", " ", *PASSAGES], options, setting="fast")
