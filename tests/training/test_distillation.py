@@ -190,6 +190,18 @@ class TestSpanDistillation:
         assert metrics["relevance_loss"].item() == pytest.approx(expected, rel=1e-4)
         assert loss.item() == pytest.approx(metrics["divergence"].item() + 0.5 * expected, rel=1e-4)
 
+    def test_in_chunks(self, make, tiny_model):
+        """The loss of the whole batch, of which neither student nor teacher sees more than a chunk at once."""
+        whole, parts = make(batch_size=5, relevance_weight=0.5), make(batch_size=5, relevance_weight=0.5, chunk_size=2)
+        features, model, seen = whole.batch(0), copy.deepcopy(tiny_model), []
+        loss, metrics = whole.loss(model, features)
+        for encoder in (model.encoder, parts._teacher.encoder):
+            encoder.register_forward_pre_hook(lambda *given: seen.append(len(given[2]["input_ids"])), with_kwargs=True)
+        in_chunks, metrics_in_chunks = parts.loss(model, features)
+        assert seen == [2, 2, 1, 2, 2, 1]
+        torch.testing.assert_close(in_chunks, loss)
+        torch.testing.assert_close(metrics_in_chunks, metrics)
+
     def test_question_answering_models_teach(self, make, qa_model, tiny_model):
         task = make(qa_model)
         features = task.collate(task.items[:3], rng())

@@ -14,7 +14,7 @@ from torch.nn import functional
 from rom_haystack.inference.facts import facts_of
 from training.errors import RecipeError, require
 from training.tasks.base import Features
-from training.tasks.pairs import PairOptions, encode_pairs, passage_positions, window_inputs, windows_of
+from training.tasks.pairs import PairOptions, encode_pairs, passage_positions, read_pairs, window_inputs, windows_of
 from training.tasks.reading import PairTask
 from training.tasks.teachers import asked, divergence, load_reader
 
@@ -127,8 +127,8 @@ class SpanDistillationTask(PairTask):
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the divergence of spans plus the weighted loss of relevance."""
         with asked(self._teacher) as teacher:
-            taught = teacher(**features["teacher_inputs"], head=self.head)
-        outputs = model(**features["inputs"], head=self.head)
+            taught = read_pairs(teacher, features["teacher_inputs"], self.options.chunk_size)
+        outputs = read_pairs(model, features["inputs"], self.options.chunk_size)
         temperature, allowed = self.options.temperature, features["allowed"]
         loss, agreement = outputs["start_logits"].new_zeros((), dtype=torch.float32), []
         for side, aligned in zip(("start_logits", "end_logits"), features["aligned"], strict=True):
