@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 #: Its name in recipes.
 LEAN = "lean"
@@ -53,3 +54,6 @@ def lean_attention(
 
 AttentionInterface.register(LEAN, lean_attention)
 AttentionMaskInterface.register(LEAN, eager_mask)
+
+#: What recipes may name: transformers' own, but for those that generate text, and this one. Others it would fetch.
+ATTENTIONS = ("eager", *sorted(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if "|" not in name))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import TYPE_CHECKING
 
+from training.attention import ATTENTIONS
 from training.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def check_limits(recipe: Recipe) -> None:
         if value is not None and value < least:
             raise RecipeError(f"Recipe key '{key}' is {value}; it must be at least {least}.")
     for key, fits, limit in (
-        ("learning_rate", 0 < recipe.learning_rate < math.inf, "above 0 and finite"),
+        ("learning_rate", recipe.learning_rate > 0, "above 0"),
         ("layer_decay", 0 < recipe.layer_decay <= 1, "above 0 and at most 1"),
-        ("max_grad_norm", 0 <= recipe.max_grad_norm < math.inf, "at least 0 and finite. 0 clips nothing"),
+        ("max_grad_norm", recipe.max_grad_norm >= 0, "at least 0. 0 clips nothing"),
     ):
         if not fits:
             raise RecipeError(f"Recipe key '{key}' is {getattr(recipe, key)}; it must be {limit}.")
@@ -49,8 +49,7 @@ def check_limits(recipe: Recipe) -> None:
         value = getattr(recipe, key)
         if not 0 <= value <= most:
             raise RecipeError(f"Recipe key '{key}' is {value}; it must be from 0 to {most}.")
-    if recipe.metric not in METRICS:
-        raise RecipeError(f"Recipe key 'metric' is '{recipe.metric}'; choose from {', '.join(METRICS)}.")
+    _check_choices(recipe)
     if recipe.patience is not None and recipe.development is None:
         raise RecipeError(
             f"Recipe key 'patience' is {recipe.patience}, but there is nothing to watch; name 'development' data, or "
@@ -61,3 +60,10 @@ def check_limits(recipe: Recipe) -> None:
             "Recipe key 'tensorboard' is true, but TensorBoard is not installed. `pip install tensorboard`, or leave "
             "the key out; metrics.jsonl and the learning curves need nothing of it."
         )
+
+
+def _check_choices(recipe: Recipe) -> None:
+    for key, choices in (("metric", METRICS), ("attention", (None, *ATTENTIONS))):
+        value = getattr(recipe, key)
+        if value not in choices:
+            raise RecipeError(f"Recipe key '{key}' is '{value}'; choose from {', '.join(filter(None, choices))}.")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
 import yaml
 
+from rom_haystack.modeling import CheckpointError
+from rom_haystack.modeling.heads import build_head
 from training.errors import OptionError, RecipeError
 from training.limits import check_limits
 from training.schedules import SCHEDULES, STAGED, Mixture, Stage
@@ -77,7 +81,7 @@ class Recipe:
     tasks: dict[str, Any]
     steps: int = 0
     epochs: int | None = None
-    heads: dict[str, Any] | None = None
+    heads: dict[str, dict[str, Any]] | None = None
     two_towers: bool = False
     schedule: str = "joint"
     stages: list[Any] | None = None
@@ -118,6 +122,8 @@ class Recipe:
             found = self.steps or "0 or missing"
             raise RecipeError(f"Recipe key 'steps' is {found}; it must be at least 1, unless 'epochs' is given.")
         check_limits(self)
+        for name, options in (self.heads or {}).items():
+            self._check_head(name, options)
         self._check_tasks()
         self._check_stages()
 
@@ -131,6 +137,14 @@ class Recipe:
     @property
     def _stages(self) -> list[Stage]:
         return [checked(Stage, stage, f"stages.{i}.") for i, stage in enumerate(self.stages or [])]
+
+    @staticmethod
+    def _check_head(name: str, options: dict[str, Any]) -> None:
+        try:
+            with torch.random.fork_rng():
+                build_head(name, options, hidden_size=1, embedding_size=1, vocab_size=1)
+        except CheckpointError as error:
+            raise RecipeError(f"Recipe key 'heads.{name}' can't be used: {error}") from error
 
     def _check_tasks(self) -> None:
         for name, options in self.tasks.items():
@@ -239,11 +253,18 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
         if not isinstance(value, dict):
             raise RecipeError(f"Recipe key '{key}' must be a mapping, found {value!r}.")
         return {name: _typed(item, get_args(hint)[1], f"{key}.{name}") for name, item in value.items()}
-    if hint is float and isinstance(value, str | int) and not isinstance(value, bool):
-        try:  # YAML reads 1e-4 as text
-            return float(value)
-        except ValueError:
-            raise RecipeError(f"Recipe key '{key}' must be a number, found {value!r}.") from None
+    if hint is float and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return _number(value, key)
     if hint in (int, float, bool, str) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
         raise RecipeError(f"Recipe key '{key}' must be of type {hint.__name__}, found {value!r}.")
     return value
+
+
+def _number(value: str | float, key: str) -> float:
+    try:
+        number = float(value)  # YAML reads 1e-4 as text
+    except ValueError:
+        raise RecipeError(f"Recipe key '{key}' must be a number, found {value!r}.") from None
+    if not math.isfinite(number):
+        raise RecipeError(f"Recipe key '{key}' is {number}; it must be finite.")
+    return number

@@ -17,6 +17,7 @@ from training.tasks.base import Features, QuestionTask
 from training.tasks.contrast import embed, tokenize
 from training.tasks.pairs import WindowOptions, encode_pairs, window_inputs
 from training.tasks.teachers import asked, divergence, load_reader
+from training.towers import query_tower
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,7 +147,7 @@ class ReaderDistillationTask(QuestionTask):
         best = best.scatter_reduce(0, features["pairs"], scores, "amax")
         wanted = torch.full(candidates.shape, -torch.inf, device=scores.device).masked_scatter(candidates, best)
         target = torch.softmax(wanted / self.options.teacher_temperature, -1)
-        queries, passages = (embed(model, features[kind]) for kind in ("queries", "passages"))
+        queries, passages = embed(query_tower(model), features["queries"]), embed(model, features["passages"])
         similarities = queries @ passages.T / self.options.temperature
         loss = divergence(target, similarities, candidates)
         same = similarities.masked_fill(~candidates, -torch.inf).argmax(-1) == target.argmax(-1)

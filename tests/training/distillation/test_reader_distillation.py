@@ -18,6 +18,7 @@ from training.errors import RecipeError
 from training.tasks import ReaderDistillationTask
 from training.tasks.pairs import encode_pairs, passage_positions, window_inputs, windows_of
 from training.tasks.reader_distillation import answer_log_odds
+from training.towers import add_query_tower, query_tower
 from training.trainer import train
 
 SHORT = {"max_length": 48, "stride": 12, "max_query_length": 12}
@@ -110,6 +111,14 @@ class TestReaderDistillation:
         assert model.training
         assert model.encoder.get_input_embeddings().weight.grad.abs().sum() > 0
         assert all(parameter.grad is None for parameter in model.heads["reading"].parameters())
+
+    def test_the_query_tower_embeds_queries(self, make, tiny_model, byte_teacher):
+        model = copy.deepcopy(tiny_model)
+        add_query_tower(model)
+        task = make(model, teacher=str(byte_teacher))
+        task.loss(model, task.collate(task.items[:4], rng()))[0].backward()
+        for tower in (model, query_tower(model)):
+            assert tower.encoder.get_input_embeddings().weight.grad.abs().sum() > 0
 
     def test_a_reader_without_relevance_scores_by_spans(self, make, qa_model, tiny_model):
         task = make(teacher=str(qa_model))
