@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.beir import TEST_SPLITS, judgment_rows, judgments_file, no_judgments
-from training.data.fields import text_field
-from training.data.jsonl import folder_rows
+from training.data.beir import TEST_SPLITS, judgment_rows, judgments_file, no_judgments, read_texts
+from training.data.dataset import Draft
 from training.errors import DataError
 
 
@@ -41,15 +40,10 @@ def read_beir(folder: Path) -> Judgments:
         DataError: A file is missing, a line lacks a field, a judged passage or query is not there, or nothing is
             relevant.
     """
-    rows: dict[str, int] = {}
-    texts: list[str] = []
-    for where, row in folder_rows(folder, "corpus"):
-        rows[text_field(row, "_id", where)] = len(texts)
-        title = str(row.get("title") or "")
-        texts.append(f"{title} {row.get('text') or ''}".strip())
-    known = {
-        text_field(row, "_id", where): text_field(row, "text", where) for where, row in folder_rows(folder, "queries")
-    }
+    draft = Draft()
+    known = read_texts(folder, draft)
+    passages = draft.finished().passages
+    rows = {name: row for row, name in enumerate(passages)}
     path = judgments_file(folder, TEST_SPLITS)
     if path is None:
         raise no_judgments(folder, TEST_SPLITS)
@@ -59,6 +53,7 @@ def read_beir(folder: Path) -> Judgments:
             grades[query][rows[passage]] = grade
     if not grades:
         raise DataError(f"{path}: no passage has a grade above 0, so nothing can be measured.")
+    texts = [f"{passage.title} {passage.text}".strip() for passage in passages.values()]
     return Judgments(
         texts, [known[name] for name in grades], list(grades.values()), [rows.get(name) for name in grades]
     )

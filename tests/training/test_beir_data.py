@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from training.beir import read_beir
 from training.data.dataset import DataSet, Passage, Question
 from training.data.formats import read_data, write_data
 from training.errors import DataError
@@ -80,12 +81,41 @@ def test_trains_retrieval_but_not_reading(folder, tiny_tokenizer):
         ("q9\tnile\t1\n", r"line 2: query 'q9' is not in queries\.jsonl"),
         ("q0\tnile\t1\nq0\tnone\t1\n", r"line 3: passage 'none' is not in corpus\.jsonl"),
         ("q0\tnile\tgood\n", "line 2: the grade must be a whole number, found 'good'"),
+        ("q0\tnile\t" + "1" * 200_000 + "\n", "line 2: the grade must be a whole number"),
+        ("\udcff\tnile\t1\n", r"train\.tsv: can't be read"),
     ],
 )
 def test_mistakes_name_file_and_line(folder, lines, message):
-    (folder / "qrels" / "train.tsv").write_text(HEAD + lines, encoding="utf-8")
+    (folder / "qrels" / "train.tsv").write_bytes((HEAD + lines).encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=message):
         read_data(folder)
+
+
+def test_judgments_without_a_head_line_are_refused(folder):
+    (folder / "qrels" / "train.tsv").write_text("q0\tnile\t1\nq1\tmoon\t1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"train\.tsv, line 1: a judgment, where the head line must be"):
+        read_data(folder)
+
+
+@pytest.mark.parametrize("read", [read_data, read_beir], ids=["training", "evaluation"])
+@pytest.mark.parametrize(
+    ("stem", "row", "message"),
+    [
+        ("corpus", {"_id": "ob", "text": "Another."}, r"corpus\.jsonl, line 4: the id 'ob' belongs to a passage"),
+        (
+            "corpus",
+            {"_id": "x", "text": ["One."]},
+            r"line 4: field 'text' must be text, found \['One\.'\]",
+        ),
+        ("corpus", {"_id": "x", "title": {}, "text": "One."}, r"line 4: field 'title' must be text, found \{\}"),
+        ("queries", {"_id": "q1", "text": "Another?"}, r"queries\.jsonl, line 4: the id 'q1' belongs to a query"),
+    ],
+)
+def test_texts_that_can_not_be_used_are_named(folder, read, stem, row, message):
+    with (folder / f"{stem}.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=message):
+        read(folder)
 
 
 def test_data_goes_there_and_back(tmp_path):

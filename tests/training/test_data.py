@@ -49,6 +49,20 @@ def test_passage_fields(tmp_path, field, value):
         read_passages(tmp_path)
 
 
+def test_an_id_of_two_texts(tmp_path):
+    path = write(tmp_path, "passages", {"id": "p", "text": "a"}, {"id": "p", "text": "a", "title": "A"})
+    assert read_passages(tmp_path)["p"].title == "A"
+    write(tmp_path, "passages", {"id": "p", "text": "a"}, {"id": "p", "text": "b"})
+    with pytest.raises(DataError, match=re.escape(f"{path}, line 2: the id 'p' belongs to a passage before it")):
+        read_passages(tmp_path)
+
+
+def test_a_title_that_is_no_text(tmp_path):
+    write(tmp_path, "passages", {"id": "p", "text": "a", "title": ["A"]})
+    with pytest.raises(DataError, match=r"line 1: field 'title' must be text, found \['A'\]"):
+        read_passages(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

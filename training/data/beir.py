@@ -6,14 +6,14 @@ A folder holds `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, 
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from training.data.dataset import DataSet, Draft, Passage, Question
-from training.data.fields import count_unread, text_field
+from training.data.fields import count_unread, label_field, text_field
+from training.data.json_files import text_lines
 from training.data.jsonl import folder_rows
 from training.data.numbered import in_order
 from training.errors import DataError
@@ -47,24 +47,46 @@ def judgment_rows(
         is_passage: Whether there is a passage of an id.
 
     Raises:
-        DataError: A line has other fields, or names what is not there.
+        DataError: The file can't be read, has no head line, or a line has other fields, or names what is not there.
     """
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, fields in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-            if number == 1 or not fields:
-                continue
-            where = f"{path}, line {number}"
-            if len(fields) != _COLUMNS:
-                raise DataError(f"{where}: {len(fields)} fields; it must be query id, passage id and grade, with tabs.")
-            query, passage, grade = fields
-            if not is_query(query):
-                raise DataError(f"{where}: query '{query}' is not in queries.jsonl.")
-            if not is_passage(passage):
-                raise DataError(f"{where}: passage '{passage}' is not in corpus.jsonl.")
-            try:
-                yield query, passage, int(grade)
-            except ValueError:
-                raise DataError(f"{where}: the grade must be a whole number, found {grade!r}.") from None
+    for number, line in enumerate(text_lines(path), start=1):
+        fields = line.rstrip("\n").split("\t")
+        where = f"{path}, line {number}"
+        if number == 1:
+            if is_query(fields[0]):
+                raise DataError(f"{where}: a judgment, where the head line must be: query-id, corpus-id, score.")
+            continue
+        if fields == [""]:
+            continue
+        if len(fields) != _COLUMNS:
+            raise DataError(f"{where}: {len(fields)} fields; it must be query id, passage id and grade, with tabs.")
+        query, passage, grade = fields
+        if not is_query(query):
+            raise DataError(f"{where}: query '{query}' is not in queries.jsonl.")
+        if not is_passage(passage):
+            raise DataError(f"{where}: passage '{passage}' is not in corpus.jsonl.")
+        try:
+            yield query, passage, int(grade)
+        except ValueError:
+            raise DataError(f"{where}: the grade must be a whole number, found {grade!r}.") from None
+
+
+def read_texts(folder: Path, draft: Draft) -> dict[str, str]:
+    """Read a folder's passages into a draft, and return its queries by id.
+
+    Raises:
+        DataError: A file is missing, a line lacks a field, or an id belongs to two passages or queries.
+    """
+    for where, row in folder_rows(folder, "corpus"):
+        title, text = (label_field(row, [field], where) for field in ("title", "text"))
+        draft.keep_new(Passage(text_field(row, "_id", where), title, text), where)
+        count_unread(row, ("_id", "title", "text", "metadata"), "a passage", draft.left_out)
+    queries: dict[str, str] = {}
+    for where, row in folder_rows(folder, "queries"):
+        name, text = text_field(row, "_id", where), text_field(row, "text", where)
+        if queries.setdefault(name, text) != text:
+            raise DataError(f"{where}: the id '{name}' belongs to a query before it, of another text.")
+    return queries
 
 
 def read_beir(folder: Path, draft: Draft) -> DataSet:
@@ -77,13 +99,7 @@ def read_beir(folder: Path, draft: Draft) -> DataSet:
         DataError: A file is missing, a line lacks a field, a judged passage or query is not there, or nothing is
             relevant.
     """
-    for where, row in folder_rows(folder, "corpus"):
-        title = str(row.get("title") or "")
-        draft.keep(Passage(text_field(row, "_id", where), title, str(row.get("text") or "")))
-        count_unread(row, ("_id", "title", "text", "metadata"), "a passage", draft.left_out)
-    queries = {
-        text_field(row, "_id", where): text_field(row, "text", where) for where, row in folder_rows(folder, "queries")
-    }
+    queries = read_texts(folder, draft)
     path = judgments_file(folder, TRAINING_SPLITS)
     if path is None:
         raise no_judgments(folder, TRAINING_SPLITS)

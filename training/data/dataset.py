@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from training.errors import DataError
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -82,6 +84,17 @@ class Draft:
     def keep(self, passage: Passage) -> None:
         """Take a passage, in place of the one of its id if there is one."""
         self._passages[passage.id] = passage
+
+    def keep_new(self, passage: Passage, where: str) -> None:
+        """Take a passage whose id must be its own; where its text is told again, the later title counts.
+
+        Raises:
+            DataError: The id belongs to a passage of another text; `where` says where this one stands.
+        """
+        before = self.passage(passage.id)
+        if before is not None and before.text != passage.text:
+            raise DataError(f"{where}: the id '{passage.id}' belongs to a passage before it, of another text.")
+        self.keep(passage)
 
     def ask(self, question: Question) -> None:
         """Take a question."""

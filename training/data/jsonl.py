@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from training.data.dataset import DataSet, Draft, Passage, Question
-from training.data.fields import an_object, count_unread, flag_field, list_field, offset_field, text_field
+from training.data.fields import (
+    an_object,
+    count_unread,
+    flag_field,
+    label_field,
+    list_field,
+    offset_field,
+    text_field,
+)
 from training.data.json_files import json_lines
 from training.data.numbered import in_order
 from training.errors import DataError
@@ -32,15 +40,16 @@ def read_jsonl(folder: Path, draft: Draft | None = None) -> DataSet:
         draft: What is read into; None for memory.
 
     Raises:
-        DataError: A file is missing, a line lacks a field, or a question names a passage that is not there.
+        DataError: A file is missing, a line lacks a field, an id belongs to two passages, or a question names a passage
+            that is not there.
     """
     draft = draft or Draft()
-    for passage in _passages(folder, draft.left_out):
-        draft.keep(passage)
-    for question in _questions(folder, draft.left_out) if _file(folder, "questions") else ():
+    for where, passage in _passages(folder, draft.left_out):
+        draft.keep_new(passage, where)
+    for where, question in _questions(folder, draft.left_out) if _file(folder, "questions") else ():
         for passage_id in (*question.positive_ids, *question.hard_negative_ids):
             if draft.passage(passage_id) is None:
-                raise DataError(f"{folder}: question '{question.id}' names passage '{passage_id}', which is missing.")
+                raise DataError(f"{where}: question '{question.id}' names passage '{passage_id}', which is missing.")
         draft.ask(question)
     return draft.finished()
 
@@ -55,9 +64,12 @@ def read_passages(folder: Path) -> dict[str, Passage]:
     """Read a data set's passages, by id, into memory.
 
     Raises:
-        DataError: The file is missing, or a line lacks a field.
+        DataError: The file is missing, a line lacks a field, or an id belongs to two passages.
     """
-    return {passage.id: passage for passage in _passages(folder, Counter())}
+    draft = Draft()
+    for where, passage in _passages(folder, Counter()):
+        draft.keep_new(passage, where)
+    return dict(draft.finished().passages)
 
 
 def read_questions(folder: Path) -> list[Question]:
@@ -66,7 +78,7 @@ def read_questions(folder: Path) -> list[Question]:
     Raises:
         DataError: The file is missing, a line lacks a field, or an answer is not text.
     """
-    return list(_questions(folder, Counter()))
+    return [question for _, question in _questions(folder, Counter())]
 
 
 def write_jsonl(data: DataSet, folder: Path) -> Counter[str]:
@@ -89,13 +101,14 @@ def write_jsonl(data: DataSet, folder: Path) -> Counter[str]:
     return Counter()
 
 
-def _passages(folder: Path, left_out: Counter[str]) -> Iterator[Passage]:
+def _passages(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, Passage]]:
     for where, row in folder_rows(folder, "passages"):
-        yield Passage(text_field(row, "id", where), str(row.get("title") or ""), text_field(row, "text", where))
+        title = label_field(row, ["title"], where)
+        yield where, Passage(text_field(row, "id", where), title, text_field(row, "text", where))
         count_unread(row, ("id", "title", "text"), "a passage", left_out)
 
 
-def _questions(folder: Path, left_out: Counter[str]) -> Iterator[Question]:
+def _questions(folder: Path, left_out: Counter[str]) -> Iterator[tuple[str, Question]]:
     for where, row in folder_rows(folder, "questions"):
         starts: dict[str, int | None] = {}
         for answer in list_field({"answers": [], **row}, "answers", where):
@@ -105,7 +118,7 @@ def _questions(folder: Path, left_out: Counter[str]) -> Iterator[Question]:
                 starts[text] = start
             count_unread(answer, ("text", "start"), "an answer", left_out)
         others, negatives = (_ids(row, field, where) for field in _ID_LISTS)
-        yield Question(
+        question = Question(
             id=text_field(row, "id", where),
             text=text_field(row, "question", where),
             answers=tuple(starts),
@@ -115,6 +128,7 @@ def _questions(folder: Path, left_out: Counter[str]) -> Iterator[Question]:
             other_positive_ids=others,
             hard_negative_ids=negatives,
         )
+        yield where, question
         left_out["repeated answer of a question"] += len(row.get("answers", [])) - len(starts)
         count_unread(row, _FIELDS, "a question", left_out)
 

@@ -21,7 +21,7 @@ class TestFormats:
         for field in ("other_positive_ids", "hard_negative_ids"):
             question = Question("q", "?", ("a",), "p", **{field: ("r",)})
             write_jsonl(DataSet({"p": Passage("p", "", "a")}, [question]), tmp_path / field)
-            with pytest.raises(DataError, match="question 'q' names passage 'r', which is missing"):
+            with pytest.raises(DataError, match=r"questions\.jsonl, line 1: question 'q' names passage 'r'"):
                 read_data(tmp_path / field)
 
     def test_nothing_is_overwritten_and_halves_are_replaced(self, save, tmp_path):
