@@ -27,7 +27,7 @@ from training.curves import write_curves
 from training.data.dataset import DataSet
 from training.data.formats import Format, read_data, write_data
 from training.errors import DataError, RecipeError, RunError
-from training.evaluation import EvaluationOptions
+from training.evaluation import ASKED, COLLECTION, UNANSWERABLE, EvaluationOptions
 from training.evaluation import evaluate as run_evaluation
 from training.figures import markdown_table
 from training.grid import load_grid
@@ -43,9 +43,6 @@ from training.trainer import train as run_training
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and evaluate ROM models.")
 console = Console(stderr=True)
-
-#: Set of questions without an answer that is taken where it is there.
-_UNANSWERABLE = "squad/dev_unanswerable"
 
 Data = Annotated[Path, typer.Option(help="Root folder of the data.")]
 Backend = Literal["auto", "torch", "onnx", "openvino"]
@@ -103,6 +100,8 @@ def curves(run: Annotated[Path, typer.Argument(help="Run folder, finished or not
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint folder or bundled name.")],
     data: Data,
+    questions: Annotated[str, typer.Option(help="Set of the questions, a folder of JSON lines.")] = ASKED,
+    collection: Annotated[list[str], typer.Option(help="Set whose passages are searched (repeatable).")] = COLLECTION,
     base: Annotated[str | None, typer.Option(help="Folder or hub id of the untuned encoder to compare with.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of questions; default: all.")] = None,
     end_to_end_limit: Annotated[int, typer.Option(min=1, help="Questions for the end-to-end figures.")] = 1000,
@@ -116,7 +115,10 @@ def evaluate(
     beir: Annotated[list[str] | None, typer.Option(help="Folder in BEIR's form for nDCG@10 (repeatable).")] = None,
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the weights.")] = "float32",
     unanswerable: Annotated[
-        str | None, typer.Option(help=f"Set of questions without an answer; default: {_UNANSWERABLE}, if it is there.")
+        str | None,
+        typer.Option(
+            help=f"Set of questions without an answer; default: that of QUESTIONS, for {ASKED} {UNANSWERABLE} if there."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of draws and bootstrap.")] = 13,
     report: Annotated[Path | None, typer.Option(help="Also write everything to this JSON file.")] = None,
@@ -127,9 +129,11 @@ def evaluate(
     with _mistakes_explained():
         options = EvaluationOptions(
             base=base,
+            questions=questions,
+            passages=collection,
             further=further or [],
             beir=beir or [],
-            unanswerable=unanswerable or (_UNANSWERABLE if (data / _UNANSWERABLE).is_dir() else None),
+            unanswerable=unanswerable or _usual_unanswerable(questions, data),
             limit=limit,
             end_to_end_limit=end_to_end_limit,
             passage_count=passages,
@@ -143,9 +147,7 @@ def evaluate(
     Console().print(f"In percent, with 95% bootstrap intervals over {resampled(settings)}.")
     Console().print("Points by which rom is better, by the paired bootstrap:")
     Console().print(Markdown(markdown_table(result["differences"])))
-    errors = f"{settings['calibration error']}% expected calibration error, {settings['calibration error fitted']}%"
-    Console().print(f"Best calibration_factor for these answers: {settings['calibration factor']}")
-    Console().print(f"Their scores: {errors} with factors fitted on the other half of the articles")
+    Console().print(f"Best calibration_factor for the answers end to end: {settings['calibration factor']}")
     if report:
         write_report(result, report)
 
@@ -275,11 +277,17 @@ def release(
     model: Annotated[Path, typer.Option(help="Trained model, the folder RUN/model.")],
     evaluation: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Report of the evaluate command.")],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
+    licence: Annotated[str, typer.Option(help="The model's licence, as the Hugging Face hub names it.")] = "apache-2.0",
+    language: Annotated[str, typer.Option(help="Its language, ISO 639-1.")] = "en",
 ) -> None:
-    """Write a publishable checkpoint: float16 weights, tokenizer and model card."""
+    """Write a publishable checkpoint: float16 weights, tokenizer, calibration and model card."""
     with _mistakes_explained():
-        write_release(model, output, load_recipe(recipe), recipe, evaluation)
+        write_release(model, output, load_recipe(recipe), recipe, evaluation, licence=licence, language=language)
     console.print(f"Release written to {output}", markup=False)
+
+
+def _usual_unanswerable(questions: str, data: Path) -> str | None:
+    return UNANSWERABLE if questions == ASKED and (data / UNANSWERABLE).is_dir() else None
 
 
 def _say_written(data: DataSet, source: Path, output: Path, left_out: Counter[str]) -> None:

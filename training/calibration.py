@@ -26,6 +26,7 @@ from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.rankers import BM25Ranker, DenseRanker, Ranker
+from training.samples import article
 from training.scores import check_scores, fit_scores, judge, kinds
 from training.stopping import ReadPassages, allowed_errors, check, fit_rules
 
@@ -148,7 +149,8 @@ def calibrate(
     Raises:
         CheckpointError: The checkpoint can't be loaded.
         ImportError: The engine is not installed.
-        DataError: A set is missing or damaged, or there are too few questions to show what is promised.
+        DataError: A set is missing or damaged, all questions are about one article, or there are too few of them to
+            show what is promised.
     """
     command = _command(
         spec.model,
@@ -166,7 +168,13 @@ def calibrate(
     collection = {p.id: p for name in passages_in for p in read_passages(data / name).values()}
     rng = np.random.default_rng(seed)
     questions = draw(_questions(data / questions_in, collection), limit, rng)
-    fits = first_half([collection[question.passage_id].title for question in questions], rng)
+    articles = [article(collection[question.passage_id]) for question in questions]
+    if len(set(articles)) < 2:
+        raise DataError(
+            f"{data / questions_in}: all questions are about '{articles[0]}'; it takes two articles (titles of "
+            "passages), one to fit and one to check."
+        )
+    fits = first_half(articles, rng)
     fitting = [question for question, fit in zip(questions, fits, strict=True) if fit]
     held_out = [question for question, fit in zip(questions, fits, strict=True) if not fit]
     for promise in promises.values():
@@ -241,12 +249,12 @@ def write_calibration(calibration: Mapping[str, Any], path: Path) -> None:
     replace_file(path, json.dumps(calibration, indent=2) + "\n")
 
 
-def first_half(titles: Sequence[str], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Pick titles at random until they have half of the items, so that no title is in both halves."""
-    names, counts = np.unique(titles, return_counts=True)
+def first_half(articles: Sequence[str], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Pick articles at random until they have half of the items, so that none is in both halves."""
+    names, counts = np.unique(articles, return_counts=True)
     order = rng.permutation(len(names))
-    chosen = names[order[np.cumsum(counts[order]) <= len(titles) / 2]]
-    return np.isin(titles, chosen)
+    chosen = names[order[np.cumsum(counts[order]) <= len(articles) / 2]]
+    return np.isin(articles, chosen)
 
 
 def draw(questions: Sequence[Question], limit: int | None, rng: np.random.Generator) -> list[Question]:
@@ -297,8 +305,8 @@ def _of_both_kinds(
     ]
     asked = []
     for half in halves:
-        titles = {collection[question.passage_id].title for question in half}
-        about = [question for question in impossible if collection[question.passage_id].title in titles]
+        articles = {article(collection[question.passage_id]) for question in half}
+        about = [question for question in impossible if article(collection[question.passage_id]) in articles]
         asked.append([question for question in half if question.answers] + about)
     return asked
 

@@ -20,20 +20,22 @@ from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError, require
 from training.figures import Figures, differences, prefixed, statistic_figure, suffixed
 from training.rankers import BM25Ranker, DenseRanker, HybridRanker, Ranker, best_device, load_base
-from training.samples import Sample, Samples, Scores, article, articles_of, count_articles, samples_of
+from training.samples import Sample, Samples, Scores, articles_of, count_articles, samples_of
 from training.scoring import (
     CUTOFFS,
     answer_scores,
     answers_by_text,
     best_answer_per_question,
     best_of_first,
+    calibration_factor,
     read_gold,
     recall_scores,
-    trust,
     without_answer,
 )
-from training.unanswerable import Judged, auroc, no_answer_threshold, squad2
+from training.unanswerable import Judged, auroc, no_answer_threshold, squad2, trust
 
+#: Sets that are taken unless others are named: questions, passages that are searched, and questions without an answer.
+ASKED, COLLECTION, UNANSWERABLE = "squad/dev", ["squad/train", "squad/dev"], "squad/dev_unanswerable"
 #: Systems that a model may be compared with.
 SYSTEMS = ("hybrid", "untuned base", "bm25")
 #: Passages that BEIR's measure looks at.
@@ -64,8 +66,8 @@ class EvaluationOptions:
     """
 
     base: str | None = None
-    questions: str = "squad/dev"
-    passages: list[str] = field(default_factory=lambda: ["squad/train", "squad/dev"])
+    questions: str = ASKED
+    passages: list[str] = field(default_factory=lambda: list(COLLECTION))
     further: list[str] = field(default_factory=list)
     beir: list[str] = field(default_factory=list)
     unanswerable: str | None = None
@@ -144,10 +146,8 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
     Returns:
         Figures and `settings` that led to them. There, `article count` is of those that the questions are about, which
         the intervals' bootstrap draws (None where no passage has a title, and questions are drawn); further sets have
-        their own, BEIR's none. `calibration factor` is what fits this model's end-to-end answers best; `calibration
-        error` is the expected error of their scores as they are, `calibration error fitted` with such factors (in
-        percent, of F1), and `no-answer threshold` the lowest log-odds that SQuAD 2.0's best F1 answers with (None
-        without the figure).
+        their own, BEIR's none. `calibration factor` is what fits this model's end-to-end answers best, and `no-answer
+        threshold` the lowest log-odds that SQuAD 2.0's best F1 answers with (None without the figure).
 
     Raises:
         CheckpointError: A model can't be loaded.
@@ -176,7 +176,8 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
         found = samples_of(recall_scores(questions, passages, ranking), articles)
         scores[name] = found | samples_of(read, articles_of(asked_golds))
         if name == "rom":
-            trusted = trust(answers, read["end-to-end F1"], list(map(article, asked_golds)))
+            found_answers = Judged.of(asked, answers, articles_of(asked_golds))
+            factor = calibration_factor(answers, read["end-to-end F1"])
             misses = without_answer(asked, passages, ranking[sample])
     for name, more in [*_further(make, data, options), *_beir(make, data, options)]:
         scores[name] |= more
@@ -196,7 +197,8 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
         name: {metric: sample.figure(seed) for metric, sample in samples.items()} for name, samples in scores.items()
     }
     statistics = squad2(judged)
-    figures["rom"] |= {name: statistic_figure(statistic, [judged], seed) for name, statistic in statistics.items()}
+    for told, of in ((judged, statistics), (found_answers, trust(found_answers))):
+        figures["rom"] |= {name: statistic_figure(statistic, [told], seed) for name, statistic in of.items()}
     if len(missed):
         both = [judged.take(np.array(sample)), missed]
         figures["rom"]["no-answer AUROC, retrieved"] = statistic_figure(auroc, both, seed)
@@ -216,9 +218,11 @@ def evaluate(model: str | Path | Models, data: Path, options: EvaluationOptions 
         "further passage counts": list(options.further_counts),
         "further sets": list(options.further),
         "BEIR folders": list(options.beir),
+        "limit": options.limit,
+        "unanswerable questions": options.unanswerable,
         "unanswerable question count": len(impossible),
         "no-answer threshold": round(no_answer_threshold(judged), 3) if statistics else None,
-        **trusted,
+        "calibration factor": factor,
         "dtype": options.dtype,
         "seed": seed,
     }

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from rom_haystack.inference.stopping import CALIBRATION_FILE
 from rom_haystack.metrics import Figure
 from rom_haystack.modeling import load_checkpoint, save_release
+from training.errors import DataError
+from training.evaluation import UNANSWERABLE, EvaluationOptions
 from training.figures import markdown_table
 from training.recipe import Recipe
 from training.samples import resampled
@@ -20,24 +26,55 @@ from training.starting import rom_checkpoint
 
 _TEMPLATE = Path(__file__).parent / "model_card.md"
 
+#: Options of the evaluate command, the settings that they lead to, and the names of `EvaluationOptions`.
+_OPTIONS = (
+    ("--questions", "questions", "questions"),
+    ("--collection", "passages", "passages"),
+    ("--unanswerable", "unanswerable questions", "unanswerable"),
+    ("--limit", "limit", "limit"),
+    ("--end-to-end-limit", "end-to-end question count", "end_to_end_limit"),
+    ("--passages", "passages read end to end", "passage_count"),
+    ("--also-passages", "further passage counts", "further_counts"),
+    ("--further", "further sets", "further"),
+    ("--beir", "BEIR folders", "beir"),
+    ("--dtype", "dtype", "dtype"),
+    ("--seed", "seed", "seed"),
+)
 
-def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, evaluation: Path) -> None:
+
+def release(
+    run_model: Path,
+    output: Path,
+    recipe: Recipe,
+    recipe_path: Path,
+    evaluation: Path,
+    *,
+    licence: str = "apache-2.0",
+    language: str = "en",
+) -> None:
     """Write a checkpoint folder that can be published.
 
     Args:
         run_model: Trained model (`<run folder>/model`).
-        output: Folder to write; holds safetensors in float16, config, tokenizer and `README.md`, the model card.
+        output: Folder to write; holds safetensors in float16, config, tokenizer, `calibration.json` where the model was
+            calibrated, and `README.md`, the model card.
         recipe: The recipe that made the model.
         recipe_path: Where the recipe stands, for the card's command.
         evaluation: JSON written by `python -m training evaluate`.
+        licence: The model's licence, for the card's metadata, as the Hugging Face hub names licences.
+        language: Its language, by its ISO 639-1 code.
+
+    Raises:
+        CheckpointError: The model can't be loaded.
+        DataError: The evaluation can't be read, or is none of a model.
     """
-    report = read_report(evaluation)
+    report = _evaluation(evaluation)
     model, tokenizer = load_checkpoint(run_model)
     counts = model.parameter_counts()
     goes_on = rom_checkpoint(recipe.encoder) is not None  # which knows its own base
     base = model.config.encoder._name_or_path if goes_on else recipe.encoder  # noqa: SLF001 (there is no other name)
     model.config.encoder._name_or_path = base  # noqa: SLF001 (else it names a folder of this machine)
-    save_release(model, tokenizer, output)
+    settings = report["settings"]
     card = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         name=recipe.name,
         encoder=base,
@@ -51,11 +88,15 @@ def release(run_model: Path, output: Path, recipe: Recipe, recipe_path: Path, ev
         shared=f"{counts['shared'] / 1e6:.1f}",
         separate=f"{counts['three separate encoders'] / 1e6:.1f}",
         table=markdown_table(report["systems"]),
-        resampled=resampled(report["settings"]),
-        further=_further_options(report["settings"]),
-        **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in report["settings"].items()},
+        resampled=resampled(settings),
+        collection=_listed(settings["passages"]),
+        options=_options(settings),
+        **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in settings.items()},
     )
-    metadata = ModelCardData(license="apache-2.0", base_model=base, language="en", pipeline_tag="question-answering")
+    save_release(model, tokenizer, output)
+    if (run_model / CALIBRATION_FILE).is_file():
+        shutil.copy(run_model / CALIBRATION_FILE, output)
+    metadata = ModelCardData(license=licence, base_model=base, language=language, pipeline_tag="question-answering")
     ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{card}").save(output / "README.md")
 
 
@@ -70,10 +111,32 @@ def _data_by_task(recipe: Recipe) -> str:
     return "\n".join(lines)
 
 
-def _further_options(settings: dict[str, Any]) -> str:
-    """Return the options by which more than the usual was evaluated."""
-    options = {"--also-passages": "further passage counts", "--further": "further sets", "--beir": "BEIR folders"}
-    return "".join(f" {option} {value}" for option, key in options.items() for value in settings.get(key, []))
+def _listed(names: Sequence[str]) -> str:
+    *most, last = [f"`{name}`" for name in names]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _options(settings: dict[str, Any]) -> str:
+    """Return the options by which another evaluation than the usual was made."""
+    usual = asdict(EvaluationOptions(unanswerable=UNANSWERABLE))
+    words = []
+    for option, key, name in _OPTIONS:
+        value = settings.get(key, usual[name])
+        if value not in (None, usual[name]):
+            words += [f" {option} {one}" for one in (value if isinstance(value, list) else [value])]
+    return "".join(words)
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    """Read the report of a model's evaluation."""
+    try:
+        report = read_report(path)
+        settings = report["settings"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no report of `python -m training evaluate` ({error!r}).") from error
+    if "calibration factor" not in settings:
+        raise DataError(f"{path} is a report of several models; name one of `python -m training evaluate`.")
+    return report
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:

@@ -12,7 +12,6 @@ from rom_haystack.metrics import answer_rank, answer_tokens, exact_match, f1, ha
 from rom_haystack.metrics import calibration_factor as best_factor
 from training.data.dataset import Passage, Question
 from training.samples import Scores
-from training.unanswerable import cross_fitted_error, expected_error
 
 CUTOFFS = (1, 5, 20, 100)
 _BEST_ONLY = ReadingOptions(answers_per_seq=1)
@@ -85,13 +84,3 @@ def calibration_factor(answers: Sequence[Answer | None], quality: NDArray[np.flo
     """Find the factor of the answers' log-odds under which their scores predict their quality (F1) best."""
     logits = np.array([answer.logit if answer else 0.0 for answer in answers])
     return round(best_factor(logits, quality), 3)
-
-
-def trust(answers: Sequence[Answer | None], quality: NDArray[np.float64], articles: Sequence[str]) -> dict[str, float]:
-    """Say how far the scores of answers can be trusted; see `training.evaluation.evaluate`."""
-    logits = np.array([answer.logit if answer else -np.inf for answer in answers])
-    return {
-        "calibration factor": calibration_factor(answers, quality),
-        "calibration error": round(100 * expected_error(logits, quality, ReadingOptions().calibration_factor), 2),
-        "calibration error fitted": round(100 * cross_fitted_error(logits, quality, articles), 2),
-    }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from rom_haystack.inference import Answer
+from rom_haystack.inference import Answer, ReadingOptions
 from rom_haystack.metrics import (
     best_threshold,
     calibration_error,
@@ -90,6 +90,24 @@ def squad2(judged: Judged) -> dict[str, Callable[[Judged], float | None]]:
         "SQuAD 2.0 best F1": lambda some: best_threshold(*_told_by(some, some.f1)).value,
         "no-answer AUROC, adversarial": auroc,
     }
+
+
+def trust(judged: Judged) -> dict[str, Callable[[Judged], float | None]]:
+    """Return how far scores of answers are from what answers are worth (F1), as functions of questions, by name.
+
+    `calibration error` is of scores as the reader gives them by default, `calibration error fitted` of those with a
+    factor that the other half of the articles fits best. Without answers there are none.
+    """
+    if not np.isfinite(judged.logits).any():
+        return {}
+    return {
+        "calibration error": lambda some: expected_error(some.logits, some.f1, ReadingOptions().calibration_factor),
+        "calibration error fitted": lambda some: cross_fitted_error(some.logits, some.f1, _named(some)),
+    }
+
+
+def _named(judged: Judged) -> list[str]:
+    return [str(row) for row in range(len(judged))] if judged.articles is None else judged.articles.tolist()
 
 
 def auroc(judged: Judged) -> float | None:

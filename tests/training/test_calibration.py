@@ -120,6 +120,20 @@ class TestScores:
         with pytest.raises(DataError, match="too few questions with a known answer"):
             calibrate(spec, data_root, **{**SETS, "promises": TestCalibrate.PROMISES})
 
+    @pytest.mark.parametrize("title", ["Nile", ""])
+    def test_takes_two_articles(self, tiny_checkpoint, data_root, title):
+        """Passages without a title are articles of their own."""
+        file = data_root / "mini" / "passages.jsonl"
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        file.write_text("".join(json.dumps({**row, "title": title}) + "\n" for row in rows), encoding="utf-8")
+        spec = EncoderSpec(str(tiny_checkpoint), backend="torch", dtype="float32")
+        sets = {**SETS, "checks_in": [], "promises": {"cautious": 0.4, "fast": 0.3}}
+        if title:
+            with pytest.raises(DataError, match="all questions are about 'Nile'; it takes two articles"):
+                calibrate(spec, data_root, **sets)
+        else:
+            assert calibrate(spec, data_root, **sets)["stopping"]["measured"]["fitting questions"] > 0
+
 
 class TestCalibrate:
     PROMISES = {"cautious": 0.6, "fast": 0.5}  # noqa: RUF012

@@ -218,23 +218,48 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     assert squad2 | {"no-answer AUROC, retrieved"} <= set(found)
     assert found["SQuAD 2.0 best F1"].mean >= found["SQuAD 2.0 F1"].mean
     assert not squad2 & set(report["systems"]["bm25"])
-    assert 0 <= report["settings"]["calibration error fitted"] <= 100
+    for error in ("calibration error", "calibration error fitted"):
+        assert 0 <= found[error].low <= found[error].high <= 100
     write_report(report, tmp_path / "report.json")
     assert read_report(tmp_path / "report.json") == report
 
     recipe_path = tmp_path / "tiny.yaml"
     recipe = make_recipe(base_folder)
-    release(tiny_checkpoint, tmp_path / "release", recipe, recipe_path, tmp_path / "report.json")
+    trained = Path(shutil.copytree(tiny_checkpoint, tmp_path / "trained"))
+    (trained / "calibration.json").write_text("{}")
+    release(trained, tmp_path / "release", recipe, recipe_path, tmp_path / "report.json", licence="mit", language="de")
+    assert (tmp_path / "release" / "calibration.json").read_text() == "{}"
     card = (tmp_path / "release" / "README.md").read_text(encoding="utf-8")
     assert markdown_table(report["systems"]) in card
     assert f"python -m training train {recipe_path.as_posix()}" in card
     assert "seed 13" in card
-    assert "--end-to-end-limit 4 --also-passages 1 --further mini --report" in card
+    options = "--questions mini --collection mini --limit 8 --end-to-end-limit 4 --passages 2 --also-passages 1"
+    assert f"{base_folder} {options} --further mini --report" in card
+    assert "8 questions of `mini` over all 7 passages of `mini`" in card
+    assert "license: mit" in card
+    assert "- de" in card or "language: de" in card
     assert f"bootstrap intervals over articles ({report['settings']['article count']}; " in card
     assert "$" not in card
     original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
     for name, value in original.state_dict().items():
         np.testing.assert_allclose(released.state_dict()[name], value, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no report of"),
+        ("[]", "is no report of"),
+        ('{"systems": {}}', "is no report of"),
+        ('{"settings": {"grid": "g"}, "systems": {}}', "is a report of several models"),
+    ],
+)
+def test_a_release_needs_the_report_of_a_model(tiny_checkpoint, make_recipe, tmp_path, text, message):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        release(tiny_checkpoint, tmp_path / "release", make_recipe(tiny_checkpoint), tmp_path / "tiny.yaml", path)
+    assert not (tmp_path / "release").exists()
 
 
 def test_separate_models_share_the_work_out(tiny_checkpoint, tiny_encoder, data_root, tmp_path):
@@ -295,6 +320,15 @@ def test_evaluate_command_names_a_missing_model(data_root):
     result = CliRunner().invoke(app, ["evaluate", "no-such-model", "--data", str(data_root)])
     assert result.exit_code == 2
     assert "No checkpoint 'no-such-model'" in " ".join(result.output.split())
+
+
+def test_evaluate_command_asks_a_set_of_ones_own(tiny_checkpoint, data_root, tmp_path):
+    sets = ["--questions", "mini", "--collection", "mini", "--passages", "2", "--report", str(tmp_path / "report.json")]
+    result = CliRunner().invoke(app, ["evaluate", str(tiny_checkpoint), "--data", str(data_root), *sets])
+    assert result.exit_code == 0, result.output
+    assert "Best calibration_factor" in result.output
+    settings = read_report(tmp_path / "report.json")["settings"]
+    assert (settings["questions"], settings["passages"], settings["unanswerable questions"]) == ("mini", ["mini"], None)
 
 
 @pytest.mark.parametrize(
