@@ -158,6 +158,7 @@ def compare(
     data: Data,
     output: Annotated[Path, typer.Option(help="Folder to write; what is finished there is not done again.")],
     encoder: EncoderOption = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed instead of the grid's (repeatable).")] = None,
 ) -> None:
     """Train and evaluate variants of a recipe, and write their figures side by side (OUTPUT/table.md, report.json).
 
@@ -166,7 +167,7 @@ def compare(
     if not sys.stderr.isatty():
         disable_progress_bar()
     with _mistakes_explained():
-        comparison = run_comparison(*load_grid(grid, encoder), data, output)
+        comparison = run_comparison(*load_grid(grid, encoder, seed), data, output)
     Console().print(Markdown(comparison.markdown()))
     console.print(f"Table written to {output}", markup=False, soft_wrap=True)
     if comparison.failures:
@@ -217,7 +218,9 @@ def calibrate(
 @app.command()
 def convert_data(
     source: Annotated[Path, typer.Argument(help="SQuAD or DPR file (.json, .json.gz), or folder of JSON lines.")],
-    output: Annotated[Path, typer.Argument(help="File to write; a folder for jsonl.")],
+    output: Annotated[
+        Path, typer.Argument(help="File to write, gzip'd if it ends in .gz; a folder for jsonl and beir.")
+    ],
     to: Annotated[Format, typer.Option(help="Format to write.")],
     hard_negatives: Annotated[
         int, typer.Option(min=0, help="For dpr: hard negatives that BM25 finds for questions without any.")

@@ -135,19 +135,20 @@ class Training:
     merge: Merge | None = None
 
 
-def load_grid(path: Path, encoder: str | None = None) -> tuple[Grid, list[Training]]:
+def load_grid(path: Path, encoder: str | None = None, seeds: list[int] | None = None) -> tuple[Grid, list[Training]]:
     """Read a grid, and what is to be trained for it, seed by seed.
 
     Args:
         path: A YAML file.
         encoder: Folder or hub id to use instead of the recipes' encoder, and as the untuned base.
+        seeds: Seeds instead of the grid's; None, or none, for the grid's.
 
     Raises:
         RecipeError: The file is no YAML mapping, or a key of it or of a variant's recipe is unknown, missing or wrong.
     """
     values = read_mapping(path, "Grid")
     with _named(f"Grid {path}"):
-        grid = checked(Grid, values)
+        grid = checked(Grid, {**values, "seeds": seeds} if seeds else values)
     common = merged(read_mapping(path.parent / grid.base, "Recipe"), grid.recipe)
     if encoder is not None:
         common["encoder"] = encoder

@@ -49,6 +49,13 @@ def test_variants_change_the_common_recipe_seed_by_seed(write_grid):
     assert anchorless.task_options["retrieval"].batch_size == 12  # the base's
 
 
+def test_other_seeds_may_be_given(write_grid):
+    grid, trainings = load_grid(write_grid(seeds=[3]), seeds=[5, 6])
+    assert grid.seeds == [5, 6]
+    assert {training.recipes[SHARED].seed for training in trainings} == {5, 6}
+    assert load_grid(write_grid(seeds=[3]), seeds=[])[0].seeds == [3]
+
+
 def test_another_variant_than_the_first_may_be_compared_with(write_grid):
     variants = {"joint": {}, "longer": {"recipe": {"steps": 7}}}
     grid, _ = load_grid(write_grid(variants=variants, compared_with="longer"))

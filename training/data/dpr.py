@@ -11,7 +11,7 @@ import numpy as np
 
 from training.data.dataset import DataSet, Draft, Question
 from training.data.fields import an_object, count_unread, label_field, list_field, text_field
-from training.data.json_files import json_items, json_lines
+from training.data.json_files import json_items, json_lines, written_to
 from training.data.numbered import numbered
 from training.errors import DataError
 
@@ -57,7 +57,7 @@ def write_dpr(data: DataSet, path: Path, name: str) -> Counter[str]:
     left_out: Counter[str] = Counter()
     passages, written = numbered(data.passages), 0
     named = np.zeros(len(data.passages), bool)
-    with path.open("w", encoding="utf-8") as file:
+    with written_to(path) as file:
         file.write("[\n")
         for question in data.questions:
             if question.unanswerable:

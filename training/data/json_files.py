@@ -165,6 +165,13 @@ class _Window:
         return bool(more)
 
 
+def written_to(path: Path) -> TextIO:
+    """Open a file to be written, gzip'd where `.gz` is one of its suffixes."""
+    if ".gz" in path.suffixes:
+        return gzip.open(path, "wt", encoding="utf-8", compresslevel=6)
+    return path.open("w", encoding="utf-8")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
     """Open a file as text, behind its byte order mark if it has one; its troubles become errors of ours."""

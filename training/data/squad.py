@@ -20,7 +20,7 @@ from training.data.fields import (
     offset_field,
     text_field,
 )
-from training.data.json_files import json_items
+from training.data.json_files import json_items, written_to
 from training.data.numbered import numbered
 from training.errors import DataError
 
@@ -76,7 +76,7 @@ def write_squad(data: DataSet, path: Path) -> Counter[str]:
         qas = [row | more for row, more in zip(rows, impossible, strict=True) if row is not None]
         return {"context": passage.text, "qas": qas}
 
-    with path.open("w", encoding="utf-8") as file:
+    with written_to(path) as file:
         file.write(f'{{"version": "{version}", "data": [\n')
         written = False
         for number, passage in enumerate(passages.in_order):

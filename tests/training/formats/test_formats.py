@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from dataclasses import replace
@@ -23,6 +24,13 @@ class TestFormats:
             write_jsonl(DataSet({"p": Passage("p", "", "a")}, [question]), tmp_path / field)
             with pytest.raises(DataError, match=r"questions\.jsonl, line 1: question 'q' names passage 'r'"):
                 read_data(tmp_path / field)
+
+    @pytest.mark.parametrize("kind", ["squad", "dpr"])
+    def test_files_are_gzipped_where_their_name_says_so(self, save, tmp_path, kind):
+        data = read_data(save(SQUAD))
+        write_data(data, tmp_path / f"{kind}.json.gz", kind)
+        write_data(data, tmp_path / f"{kind}.json", kind)
+        assert gzip.decompress((tmp_path / f"{kind}.json.gz").read_bytes()) == (tmp_path / f"{kind}.json").read_bytes()
 
     def test_nothing_is_overwritten_and_halves_are_replaced(self, save, tmp_path):
         data = read_data(save(SQUAD))
