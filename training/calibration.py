@@ -26,7 +26,7 @@ from training.data.dataset import Passage, Question
 from training.data.jsonl import read_passages, read_questions
 from training.errors import DataError
 from training.rankers import BM25Ranker, DenseRanker, Ranker
-from training.samples import article
+from training.samples import article, articles_of
 from training.scores import check_scores, fit_scores, judge, kinds
 from training.stopping import ReadPassages, allowed_errors, check, fit_rules
 
@@ -188,7 +188,10 @@ def calibrate(
     weight = work.options.passage_score_weight
     fitting_read = work.read(fitting, _ORDERS[0], passage_count)
     rules = fit_rules(fitting_read.logits, promises, passage_score_weight=weight)
-    judged = [judge(work.read(half, _ORDERS[0], passage_count), half) for half in of_both_kinds]
+    judged = [
+        judge(work.read(half, _ORDERS[0], passage_count), half, articles_of([collection[q.passage_id] for q in half]))
+        for half in of_both_kinds
+    ]
     scores = fit_scores(judged[0], weight)
     held_out_read = work.read(held_out, _ORDERS[0], passage_count)
     checks = [(questions_in, _ORDERS[0], held_out_read)]
@@ -218,7 +221,7 @@ def calibrate(
             "measured": {
                 "passages per question": min(passage_count, len(collection)),
                 **{f"fitted on {kind}": count for kind, count in kinds(judged[0]).items()},
-                **check_scores(judged[1], scores),
+                **check_scores(judged[1], scores, seed),
             },
         },
     }
@@ -240,7 +243,9 @@ def checks_table(calibration: Mapping[str, Any]) -> str:
 def scores_table(calibration: Mapping[str, Any]) -> str:
     """Lay out what was fitted for scores, and how it does on other questions, as a Markdown table."""
     scores = {name: value for name, value in calibration["scores"].items() if name != "measured"}
-    rows = {**scores, **calibration["scores"]["measured"]}
+    measured = calibration["scores"]["measured"].items()
+    figures = {name: Figure(**value) if isinstance(value, dict) else value for name, value in measured}
+    rows = {**scores, **figures}
     return "\n".join(["| scores | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
@@ -250,10 +255,13 @@ def write_calibration(calibration: Mapping[str, Any], path: Path) -> None:
 
 
 def first_half(articles: Sequence[str], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Pick articles at random until they have half of the items, so that none is in both halves."""
+    """Pick articles at random, as long as they have at most half of the items, so that none is in both halves."""
     names, counts = np.unique(articles, return_counts=True)
-    order = rng.permutation(len(names))
-    chosen = names[order[np.cumsum(counts[order]) <= len(articles) / 2]]
+    chosen, taken = [], 0
+    for number in rng.permutation(len(names)):
+        if 2 * (taken + counts[number]) <= len(articles):
+            chosen.append(names[number])
+            taken += counts[number]
     return np.isin(articles, chosen)
 
 

@@ -55,7 +55,8 @@ class EvaluationOptions:
         beir: Folders in BEIR's form, of which nDCG@10 is measured.
         unanswerable: Set of questions that their passages do not answer, for SQuAD 2.0's figures beside the others;
             None for those of `questions`. Without any, these figures are left out.
-        limit: Number of questions, of each set, drawn by `seed`; None for all. At most as many are unanswerable.
+        limit: Number of questions, of each set but BEIR's, drawn by `seed`; None for all. At most as many are
+            unanswerable.
         end_to_end_limit: Number of questions for the end-to-end figures, which read `passage_count` passages each.
         passage_count: Passages read per question end to end.
         further_counts: Other numbers of passages of which end-to-end figures are given, `end-to-end EM@5` for 5.

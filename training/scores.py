@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from rom_haystack.inference import ReadingOptions
 from rom_haystack.inference.scores import ScoreCalibration
 from rom_haystack.metrics import calibration_factor as best_factor
 from training.data.dataset import Question
+from training.figures import statistic_figure
+from training.samples import Articles
 from training.stopping import ReadPassages
 from training.unanswerable import Judged, auroc, expected_error, no_answer_threshold, squad2_f1
 
@@ -37,38 +41,36 @@ def fit_scores(judged: Judged, passage_score_weight: float) -> ScoreCalibration:
     )
 
 
-def check_scores(judged: Judged, scores: ScoreCalibration) -> dict[str, Any]:
+def check_scores(judged: Judged, scores: ScoreCalibration, seed: int = 13) -> dict[str, Any]:
     """Judge what was fitted on other questions.
 
+    Args:
+        judged: The questions' best answers.
+        scores: What was fitted.
+        seed: Seed of the bootstrap, as of evaluations.
+
     Returns:
-        In percent (None where the questions can't show it): the expected `calibration error` of the best answers'
-        scores against their F1, and with the reader's own factor; SQuAD 2.0's `F1` with the threshold, and without;
-        the `no-answer AUROC`. Beside the numbers of questions of either kind, on whose ratio all of this depends.
+        In percent, with their intervals (`mean`, `low`, `high`; None where the questions can't show it): the expected
+        `calibration error` of the best answers' scores against their F1, and with the reader's own factor; SQuAD 2.0's
+        `F1` with the threshold, and without; the `no-answer AUROC`. Beside the numbers of questions of either kind, on
+        whose ratio all of this depends.
     """
-    given, default = _given(judged), ReadingOptions().calibration_factor
-    scorings = {"": (scores.calibration_factor, scores.no_answer_logit), " by default": (default, 0.0)}
-    errors = {
-        f"calibration error{name}": _percent(expected_error(given.logits - threshold, given.f1, factor))
-        if len(given)
-        else None
-        for name, (factor, threshold) in scorings.items()
-    }
-    both = _both_kinds(judged)
-    squad2 = {
-        f"SQuAD 2.0 F1{name}": _percent(squad2_f1(judged, threshold)) if both else None
-        for name, (_, threshold) in scorings.items()
-    }
-    area = auroc(judged)
+    own = ScoreCalibration(calibration_factor=ReadingOptions().calibration_factor, no_answer_logit=0.0)
+    statistics: dict[str, Callable[[Judged], float | None]] = {}
+    for name, some in (("", scores), (" by default", own)):
+        statistics[f"calibration error{name}"] = partial(_error, scores=some)
+        statistics[f"SQuAD 2.0 F1{name}"] = partial(_squad2_f1, threshold=some.no_answer_logit)
+    statistics["no-answer AUROC"] = auroc
+    shown = {name: statistic for name, statistic in statistics.items() if statistic(judged) is not None}
+    figures = {name: asdict(statistic_figure(statistic, [judged], seed)) for name, statistic in shown.items()}
     return {
-        "question count": len(given),
-        **errors,
+        "question count": len(_given(judged)),
         **kinds(judged),
-        **squad2,
-        "no-answer AUROC": None if area is None else _percent(area),
+        **{name: figures.get(name) for name in statistics},
     }
 
 
-def judge(found: ReadPassages, questions: Sequence[Question]) -> Judged:
+def judge(found: ReadPassages, questions: Sequence[Question], articles: Articles | None = None) -> Judged:
     """Judge the best answer in each question's retrieved passages.
 
     A question with an answer counts as answerable wherever its answer is, also where retrieval has missed it.
@@ -76,11 +78,12 @@ def judge(found: ReadPassages, questions: Sequence[Question]) -> Judged:
     Args:
         found: What reading the passages found.
         questions: The questions, each with a gold answer or known to have none.
+        articles: What they are about; None where that is not known.
     """
     best = found.logits.argmax(axis=1)[:, None]
     logits, em, f1 = (np.take_along_axis(values, best, axis=1)[:, 0] for values in (found.logits, found.em, found.f1))
     answerable = np.array([bool(question.answers) for question in questions], dtype=bool)
-    return Judged(answerable, logits, np.where(answerable, em, 0.0), np.where(answerable, f1, 0.0))
+    return Judged(answerable, logits, np.where(answerable, em, 0.0), np.where(answerable, f1, 0.0), articles)
 
 
 def kinds(judged: Judged) -> dict[str, int]:
@@ -97,5 +100,12 @@ def _both_kinds(judged: Judged) -> bool:
     return bool(judged.answerable.any() and not judged.answerable.all())
 
 
-def _percent(value: float) -> float:
-    return round(100 * value, 2)
+def _error(judged: Judged, scores: ScoreCalibration) -> float | None:
+    given = _given(judged)
+    if not len(given):
+        return None
+    return expected_error(given.logits - scores.no_answer_logit, given.f1, scores.calibration_factor)
+
+
+def _squad2_f1(judged: Judged, threshold: float) -> float | None:
+    return squad2_f1(judged, threshold) if _both_kinds(judged) else None

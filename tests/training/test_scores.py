@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ class TestScores:
         assert scores.calibration_factor == pytest.approx(0.4, rel=0.1)
         assert (scores.no_answer_logit, scores.passage_score_weight) == (0.0, 0.25)
         row = check_scores(judged, scores)
-        assert row["calibration error"] < 3 < row["calibration error by default"]
+        assert row["calibration error"]["mean"] < 3 < row["calibration error by default"]["low"]
         assert (row["question count"], row["answerable"], row["unanswerable"]) == (4000, 4000, 0)
         assert row["SQuAD 2.0 F1"] is row["no-answer AUROC"] is None
 
@@ -38,7 +40,7 @@ class TestScores:
         scores = fit_scores(judged, 0.5)
         assert scores.no_answer_logit == pytest.approx(3, abs=0.7)
         assert scores.calibration_factor == pytest.approx(0.4, rel=0.1)
-        assert check_scores(judged, scores)["calibration error"] < 4
+        assert check_scores(judged, scores)["calibration error"]["mean"] < 4
 
     def test_the_best_answer_of_the_retrieved_passages_is_judged(self):
         found = ReadPassages(
@@ -59,7 +61,20 @@ class TestScores:
         scores = fit_scores(judged, 0.5)
         assert scores.no_answer_logit == 2.123
         row = check_scores(judged, scores)
-        assert (row["SQuAD 2.0 F1"], row["SQuAD 2.0 F1 by default"], row["no-answer AUROC"]) == (100, 75, 100)
+        names = ("SQuAD 2.0 F1", "SQuAD 2.0 F1 by default", "no-answer AUROC")
+        assert [row[name]["mean"] for name in names] == [100, 75, 100]
+
+    def test_intervals_draw_articles(self):
+        """Half of the questions are right, by article: of two articles both halves of the draws may be one."""
+        articles = np.repeat(["A", "B"], 50)
+        judged = judged_of([True, False] * 50, [5.0, 4.0] * 50, [1.0, 0.0] * 25 + [0.0] * 50)
+        drawn, apart = (
+            check_scores(replace(judged, articles=names), ScoreCalibration(1.0, 0.0))["SQuAD 2.0 F1"]
+            for names in (articles, None)
+        )
+        assert drawn["mean"] == apart["mean"] == 25
+        assert (drawn["low"], drawn["high"]) == (0, 50)
+        assert 10 < apart["low"] < apart["high"] < 40
 
     def test_a_threshold_is_a_number_even_where_all_is_answered(self):
         everything = judged_of([True, False], [-np.inf, -4.0], [1.0, 1.0])
