@@ -4,8 +4,9 @@
 #
 #     bash training/recipes/gpu.sh DATA OUTPUT [BASE]
 #
-# DATA is the root folder of the data (one file is added to it: squad/train-bm25.json.gz), OUTPUT a folder to write, BASE a
-# folder with all-MiniLM-L6-v2 where the hub can't be reached. PYTHON may name another interpreter than `python`.
+# DATA is the root folder of the data (two files are added to it: squad/train-bm25.json.gz and squad/train-mined.json.gz),
+# OUTPUT a folder to write, BASE a folder with all-MiniLM-L6-v2 where the hub can't be reached. PYTHON may name another
+# interpreter than `python`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 data=${1:?"Name the root folder of the data."} output=${2:?"Name the folder to write."}
@@ -17,6 +18,8 @@ training() { "${PYTHON:-python}" -m training "$@"; }
 mkdir -p "$output"
 [ -e "$data/squad/train-bm25.json.gz" ] ||
     training convert-data "$data/squad/train" "$data/squad/train-bm25.json.gz" --to dpr --hard-negatives 7
+[ -e "$data/squad/train-mined.json.gz" ] ||
+    training mine "$data/squad/train" "$data/squad/train-mined.json.gz" --model "$base" --by model
 [ -d "$model" ] || training train "$recipe" --data "$data" --encoder "$base" --output "$output/rom-minilm-l6"
 [ -e "$output/evaluation.json" ] ||
     training evaluate "$model" --data "$data" --base "$base" --dtype bfloat16 --also-passages 5 \
