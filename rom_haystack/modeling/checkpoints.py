@@ -68,4 +68,7 @@ def load_checkpoint(
 def save_release(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a model in half precision with its tokenizer: the form in which checkpoints are published."""
     copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    plain = copy.deepcopy(tokenizer)
+    plain.backend_tokenizer.no_truncation()  # else it keeps what its last batch was cut and padded to
+    plain.backend_tokenizer.no_padding()
+    plain.save_pretrained(folder)

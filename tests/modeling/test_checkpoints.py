@@ -144,6 +144,13 @@ class TestRelease:
         full, half = ((folder / "model.safetensors").stat().st_size for folder in (tiny_checkpoint, tmp_path))
         assert half == pytest.approx(full / 2, rel=0.05)
 
+    def test_the_tokenizer_neither_cuts_nor_pads(self, tiny_model, tiny_tokenizer, tmp_path):
+        tiny_tokenizer(["Nile", "The Nile flows north."], truncation=True, max_length=4, padding=True)
+        save_release(tiny_model, tiny_tokenizer, tmp_path)
+        saved = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+        assert saved["truncation"] is saved["padding"] is None
+        assert tiny_tokenizer.backend_tokenizer.truncation is not None
+
     def test_loads_in_single_precision(self, tiny_model, tiny_tokenizer, tmp_path):
         save_release(tiny_model, tiny_tokenizer, tmp_path)
         loaded, _ = load_checkpoint(tmp_path)
