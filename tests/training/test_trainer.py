@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from rom_haystack.inference import ReadingOptions, ROMEncoder
-from rom_haystack.modeling import CheckpointError, load_checkpoint
+from rom_haystack.modeling import load_checkpoint
 from training.batches import in_steps
 from training.errors import DataError, RecipeError
 from training.recipe import load_recipe
@@ -107,14 +107,6 @@ class TestMistakes:
     def test_missing_encoder(self, make_recipe, data_root, tmp_path, encoder):
         with pytest.raises(RecipeError, match=f"'encoder' is '{encoder}', which can't be loaded"):
             train(make_recipe(encoder), data_root, tmp_path / "run")
-
-    def test_unknown_head(self, bert_folder, make_recipe, data_root, tmp_path):
-        with pytest.raises(CheckpointError, match="Unknown head 'summary'"):
-            train(
-                make_recipe(bert_folder, heads={"reading": {}, "retrieval": {}, "summary": {}}),
-                data_root,
-                tmp_path / "run",
-            )
 
     def test_missing_data(self, bert_folder, make_recipe, data_root, tmp_path):
         with pytest.raises(DataError, match=r"no passages\.jsonl\.gz or passages\.jsonl there"):
