@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -141,7 +140,7 @@ def _evaluation(path: Path) -> dict[str, Any]:
 
 def write_report(report: dict[str, Any], path: Path) -> None:
     """Write an evaluation as JSON."""
-    path.write_text(json.dumps(report, default=dataclasses.asdict, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(report, default=asdict, indent=2) + "\n", encoding="utf-8")
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU is wanted for, in one command: the bundled checkpoint trained in one run, evaluated, calibrated and released,
-# then the grid of shared against separate encoders with three seeds. What is finished is not done again.
+# then the grid of shared against separate encoders with three seeds. What is finished is not done again. From the
+# repository's root:
 #
 #     bash training/recipes/gpu.sh DATA OUTPUT [BASE]
 #
@@ -8,7 +9,6 @@
 # OUTPUT a folder to write, BASE a folder with all-MiniLM-L6-v2 where the hub can't be reached. PYTHON may name another
 # interpreter than `python`.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 data=${1:?"Name the root folder of the data."} output=${2:?"Name the folder to write."}
 base=${3:-sentence-transformers/all-MiniLM-L6-v2}
 recipe=training/recipes/rom-minilm-l6-gpu.yaml
