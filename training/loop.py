@@ -24,6 +24,7 @@ from training.failures import all_finite, failed_step, finite_gradients, what_fa
 from training.files import delete_folder
 from training.layers import layer_factors, split_rates
 from training.tasks import Task
+from training.towers import query_tower
 
 
 class ROMTrainer(Trainer):
@@ -58,6 +59,9 @@ class ROMTrainer(Trainer):
         self._items: list[int] = []
         self._losses: list[tuple[str, Tensor]] = []
         self._staging: Path | None = None
+        for beside in (query_tower(self.model), *(task.teacher for task in tasks.values())):
+            if beside is not None and beside is not self.model:  # the loop prepares that one itself
+                self.accelerator.prepare_model(beside, evaluation_mode=True)  # the recipe's precision, no more
 
     def compute_loss(
         self,

@@ -89,9 +89,12 @@ def train_model(
     recipe = in_steps(recipe, tasks)
     arguments = training_arguments(recipe, output)
     plan = plan_of(recipe, arguments.world_size)
+    model.to(arguments.device)
+    with arguments.main_process_first(desc="loading teachers"):
+        for task in tasks.values():
+            task.load_teacher(model)
     with arguments.main_process_first(desc="claiming the run folder"):
         claim_folder(recipe, data, output, arguments.world_size)
-    model.to(arguments.device)
     with arguments.main_process_first(desc="preparing tasks"):
         for task in tasks.values():
             task.prepare(model, output)

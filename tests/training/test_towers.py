@@ -14,7 +14,7 @@ from training.scoring import recall_scores
 from training.starting import load_start
 from training.tasks import RetrievalTask
 from training.towers import add_query_tower, query_tower, take_query_tower
-from training.trainer import train
+from training.trainer import train, train_model
 
 RETRIEVAL = {"retrieval": {"batch_size": 3, "max_query_length": 16, "max_passage_length": 48}}
 
@@ -65,6 +65,21 @@ def test_a_run_writes_both_and_resumes_both(recipe, data_root, tmp_path):
         assert all(torch.equal(value, second[name]) for name, value in first.items())
         states[folder] = first
     assert any(not torch.equal(value, states["query_model"][name]) for name, value in states["model"].items())
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_both_compute_in_the_recipes_precision(make_recipe, bert_folder, data_root, tmp_path, bf16):
+    recipe = make_recipe(bert_folder, two_towers=True, tasks=RETRIEVAL, bf16=bf16)
+    model, tokenizer = load_start(recipe)
+    seen = []
+    for tower in (model, query_tower(model)):
+        first = next(module for module in tower.encoder.encoder.modules() if isinstance(module, torch.nn.Linear))
+        first.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    run = tmp_path / "run"
+    run.mkdir()
+    train_model(model, tokenizer, recipe, data_root, run)
+    bank = [torch.bfloat16]  # made before the first step, in bfloat16 whatever the recipe says
+    assert seen == bank + [torch.bfloat16 if bf16 else torch.float32] * 2 * recipe.steps
 
 
 def test_development_embeds_queries_by_their_tower(tiny_checkpoint, data_root):

@@ -87,6 +87,8 @@ class Task(ABC, Generic[Item]):
     head: ClassVar[str]
     #: What errors say of a data set that holds nothing for the task.
     nothing_found: ClassVar[str]
+    #: A model beside the trained one that the loss asks; see `load_teacher`.
+    teacher: ROMModel | None = None
 
     def __init__(
         self,
@@ -104,6 +106,9 @@ class Task(ABC, Generic[Item]):
         self.seed = seed
         self._lengths = np.fromiter((len(self.text_of(item)) for item in items), np.int32, len(items))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch_batches)
+
+    def load_teacher(self, model: ROMModel) -> None:
+        """Load the model that the task learns from, if it has one, to the trained one's device; nothing is written."""
 
     def prepare(self, model: ROMModel, folder: Path) -> None:
         """Compute, once before training, what the task needs from the untrained model; keep it in `folder`."""

@@ -20,8 +20,6 @@ from training.tasks.teachers import asked, divergence, load_reader
 from training.towers import query_tower
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rom_haystack.modeling import ROMModel
     from training.data.dataset import DataSet, Question
 
@@ -81,7 +79,6 @@ class ReaderDistillationTask(QuestionTask):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._teacher: ROMModel | None = None
         self._teacher_tokenizer = self.tokenizer
 
     @classmethod
@@ -96,7 +93,7 @@ class ReaderDistillationTask(QuestionTask):
 
         return those(data.questions, has_candidates)
 
-    def prepare(self, model: ROMModel, folder: Path) -> None:  # noqa: ARG002 (nothing is kept)
+    def load_teacher(self, model: ROMModel) -> None:
         """Load the teacher, if it is not the model itself.
 
         Raises:
@@ -105,10 +102,10 @@ class ReaderDistillationTask(QuestionTask):
         """
         key = "tasks.reader_distillation"
         if self.options.teacher is not None:
-            self._teacher, self._teacher_tokenizer = load_reader(self.options.teacher, f"{key}.teacher", model.device)
+            self.teacher, self._teacher_tokenizer = load_reader(self.options.teacher, f"{key}.teacher", model.device)
         elif "reading" not in model.config.heads:
             raise RecipeError(f"Recipe key '{key}' needs a reader, and this model has none; name a '{key}.teacher'.")
-        longest = facts_of(self._teacher or model, self._teacher_tokenizer).max_length
+        longest = facts_of(self.teacher or model, self._teacher_tokenizer).max_length
         if self.options.max_length > longest:
             found = self.options.max_length
             raise RecipeError(f"Recipe key '{key}.max_length' is {found}; the reader takes at most {longest} tokens.")
@@ -141,7 +138,7 @@ class ReaderDistillationTask(QuestionTask):
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the divergence of the retriever's choice among candidates from the reader's."""
         candidates = features["candidates"]
-        with asked(self._teacher or model) as reader:
+        with asked(self.teacher or model) as reader:
             scores = answer_log_odds(reader, features["windows"], features["allowed"])
         best = scores.new_full((int(candidates.sum()),), _NOTHING)
         best = best.scatter_reduce(0, features["pairs"], scores, "amax")

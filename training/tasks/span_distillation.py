@@ -19,8 +19,6 @@ from training.tasks.reading import PairTask
 from training.tasks.teachers import asked, divergence, load_reader
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import BatchEncoding
 
     from rom_haystack.modeling import ROMModel
@@ -65,16 +63,18 @@ class SpanDistillationTask(PairTask):
     options: SpanDistillationOptions
     nothing_found = "no question there"
 
-    def prepare(self, model: ROMModel, folder: Path) -> None:  # noqa: ARG002 (nothing is kept)
+    teacher: ROMModel
+
+    def load_teacher(self, model: ROMModel) -> None:
         """Load the teacher.
 
         Raises:
             RecipeError: It can't be loaded or does not read, or has no relevance, which the recipe asks for.
         """
-        self._teacher, self._teacher_tokenizer = load_reader(
+        self.teacher, self._teacher_tokenizer = load_reader(
             self.options.teacher, "tasks.span_distillation.teacher", model.device
         )
-        facts = facts_of(self._teacher, self._teacher_tokenizer)
+        facts = facts_of(self.teacher, self._teacher_tokenizer)
         self._teacher_length, self._teacher_has_null = facts.max_length, facts.has_null
         if self.options.relevance_weight and not facts.has_relevance:
             found = self.options.relevance_weight
@@ -126,7 +126,7 @@ class SpanDistillationTask(PairTask):
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the divergence of spans plus the weighted loss of relevance."""
-        with asked(self._teacher) as teacher:
+        with asked(self.teacher) as teacher:
             taught = read_pairs(teacher, features["teacher_inputs"], self.options.chunk_size)
         outputs = read_pairs(model, features["inputs"], self.options.chunk_size)
         temperature, allowed = self.options.temperature, features["allowed"]

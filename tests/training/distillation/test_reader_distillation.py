@@ -33,7 +33,7 @@ class TestReaderDistillation:
     def make(self, make_task, tiny_model, tmp_path):
         def make(model=tiny_model, **options):
             task = make_task(ReaderDistillationTask, **{**SHORT, **options})
-            task.prepare(model, tmp_path)
+            task.load_teacher(model)
             return task
 
         return make
@@ -123,7 +123,7 @@ class TestReaderDistillation:
     def test_a_reader_without_relevance_scores_by_spans(self, make, qa_model, tiny_model):
         task = make(teacher=str(qa_model))
         features = task.collate(task.items[:3], rng())
-        assert not task._teacher.heads["reading"].has_relevance
+        assert not task.teacher.heads["reading"].has_relevance
         assert task.loss(tiny_model, features)[0] > 0
 
     def test_in_a_run_of_stages(self, tiny_checkpoint, make_recipe, data_root, tmp_path):

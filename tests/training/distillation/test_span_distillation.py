@@ -12,10 +12,10 @@ from transformers import AutoModelForQuestionAnswering
 from rom_haystack.modeling import load_checkpoint
 from training.data.dataset import Passage, Question
 from training.errors import RecipeError
-from training.tasks import SpanDistillationTask
+from training.tasks import SpanDistillationTask, span_distillation
 from training.tasks.pairs import passage_positions
 from training.tasks.span_distillation import align, moved
-from training.tasks.teachers import asked
+from training.tasks.teachers import asked, load_reader
 from training.trainer import train
 
 SHORT = {"max_length": 48, "stride": 12, "max_query_length": 12}
@@ -64,7 +64,7 @@ class TestSpanDistillation:
     def make(self, make_task, tiny_model, tmp_path, byte_teacher):
         def make(teacher=byte_teacher, **options):
             task = make_task(SpanDistillationTask, teacher=str(teacher), **{**SHORT, "negative_rate": 0.0, **options})
-            task.prepare(tiny_model, tmp_path)
+            task.load_teacher(tiny_model)
             return task
 
         return make
@@ -137,7 +137,7 @@ class TestSpanDistillation:
         whole, parts = make(batch_size=5, relevance_weight=0.5), make(batch_size=5, relevance_weight=0.5, chunk_size=2)
         features, model, seen = whole.batch(0), copy.deepcopy(tiny_model), []
         loss, metrics = whole.loss(model, features)
-        for encoder in (model.encoder, parts._teacher.encoder):
+        for encoder in (model.encoder, parts.teacher.encoder):
             encoder.register_forward_pre_hook(lambda *given: seen.append(len(given[2]["input_ids"])), with_kwargs=True)
         in_chunks, metrics_in_chunks = parts.loss(model, features)
         assert seen == [2, 2, 1, 2, 2, 1]
@@ -148,7 +148,7 @@ class TestSpanDistillation:
         task = make(qa_model)
         features = task.collate(task.items[:3], rng())
         converted = AutoModelForQuestionAnswering.from_pretrained(qa_model).eval()
-        with torch.no_grad(), asked(task._teacher) as teacher:
+        with torch.no_grad(), asked(task.teacher) as teacher:
             expected = converted(**features["teacher_inputs"]).start_logits
             found = teacher(**features["teacher_inputs"], head="reading")["start_logits"]
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -161,7 +161,7 @@ class TestSpanDistillation:
         passages = {"a": Passage("a", "", " "), "b": Passage("b", "", "Speke named it.")}
         questions = [Question(name, "Who named it?", ("Speke",), name) for name in passages]
         task = SpanDistillationTask(options, questions, passages, tiny_tokenizer, 1)
-        task.prepare(tiny_model, tmp_path)
+        task.load_teacher(tiny_model)
         assert task.loss(tiny_model, task.collate(questions, rng()))[0].isfinite()
 
     def test_in_a_run_beside_reading(self, byte_teacher, tiny_checkpoint, make_recipe, data_root, tmp_path):
@@ -169,3 +169,31 @@ class TestSpanDistillation:
         model, _ = load_checkpoint(train(make_recipe(tiny_checkpoint, tasks=tasks), data_root, tmp_path / "run"))
         assert "reading" in model.heads
         assert "span_distillation/divergence" in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+
+    def test_the_teacher_computes_in_the_recipes_precision(
+        self, byte_teacher, tiny_checkpoint, make_recipe, data_root, tmp_path, monkeypatch
+    ):
+        seen = []
+
+        def watched(*given):
+            teacher, tokenizer = load_reader(*given)
+            first = teacher.encoder.encoder.layer[0].attention.self.query
+            first.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+            return teacher, tokenizer
+
+        monkeypatch.setattr(span_distillation, "load_reader", watched)
+        tasks = {"span_distillation": {**SHORT, "teacher": str(byte_teacher)}}
+        for bf16 in (True, False):
+            train(make_recipe(tiny_checkpoint, tasks=tasks, bf16=bf16), data_root, tmp_path / str(bf16))
+        assert seen == [torch.bfloat16] * 2 + [torch.float32] * 2
+
+    def test_a_teacher_that_is_not_there_leaves_the_folder_free(
+        self, byte_teacher, tiny_checkpoint, make_recipe, data_root, tmp_path
+    ):
+        """It is missed before the bank of passages is made."""
+        tasks = {"retrieval": {}, "span_distillation": {**SHORT, "teacher": str(tmp_path / "none")}}
+        with pytest.raises(RecipeError, match=r"'tasks\.span_distillation\.teacher' is '.*none', which can't be loaded"):
+            train(make_recipe(tiny_checkpoint, tasks=tasks), data_root, tmp_path / "run")
+        assert not list((tmp_path / "run").iterdir())
+        tasks["span_distillation"]["teacher"] = str(byte_teacher)
+        assert train(make_recipe(tiny_checkpoint, tasks=tasks), data_root, tmp_path / "run")
