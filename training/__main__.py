@@ -77,7 +77,7 @@ def train(
     output: Annotated[Path, typer.Option(help="Run folder; an interrupted run there is continued.")],
     encoder: EncoderOption = None,
     steps: Annotated[int | None, typer.Option(help="Number of steps to train instead of the recipe's.")] = None,
-    stop_after: Annotated[int | None, typer.Option(help="Stop after this step, to be continued later.")] = None,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after this step, to be continued later.")] = None,
 ) -> None:
     """Train a model by a recipe and write it to OUTPUT/model."""
     if not sys.stderr.isatty():
@@ -85,7 +85,8 @@ def train(
     with _mistakes_explained():
         folder = run_training(load_recipe(recipe, encoder=encoder, steps=steps), data, output, stop_after=stop_after)
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        console.print(f"Model written to {folder}" if folder else f"Stopped after step {stop_after}.", markup=False)
+        paused = f"Step {stop_after} is reached; without --stop-after the run goes on."
+        console.print(f"Model written to {folder}" if folder else paused, markup=False)
 
 
 @app.command()
@@ -193,7 +194,7 @@ def calibrate(
     if output and not output.parent.is_dir():
         raise typer.BadParameter(f"{output.parent} is no folder.", param_hint="--output")
     try:
-        spec = EncoderSpec.create(model, backend=backend, model_kwargs={"dtype": dtype})
+        spec = EncoderSpec.create(model, backend=backend, device=_device(backend), model_kwargs={"dtype": dtype})
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--dtype") from error
     with _mistakes_explained():
@@ -252,8 +253,7 @@ def mine(
         if output.exists():
             raise DataError(f"{output} exists already; choose another output, or delete it.")
         data = read_data(source, store)
-        device = best_device() if backend in ("auto", "torch") else "cpu"  # the other engines run on CPUs only
-        encoder = EncoderSpec.create(model, backend=backend, device=device).load()
+        encoder = EncoderSpec.create(model, backend=backend, device=_device(backend)).load()
         data = with_mined_negatives(data, encoder, count, source=by, most=most)
         left_out = data.left_out + write_data(data, output, "dpr", source.name.partition(".")[0])
     found = sum(len(question.hard_negative_ids) for question in data.questions)
@@ -287,6 +287,10 @@ def release(
     with _mistakes_explained():
         write_release(model, output, load_recipe(recipe), recipe, evaluation, licence=licence, language=language)
     console.print(f"Release written to {output}", markup=False)
+
+
+def _device(backend: Backend) -> str:
+    return best_device() if backend in ("auto", "torch") else "cpu"  # the other engines run on CPUs only
 
 
 def _usual_unanswerable(questions: str, data: Path) -> str | None:

@@ -133,7 +133,7 @@ def calibrate(
         spec: The checkpoint and the engine that runs it.
         data: Root folder of the data.
         questions_in: Set of the questions, below `data`.
-        checks_in: Sets of further questions.
+        checks_in: Sets of further questions. Of `questions_in`, the held-out half is asked in any case.
         passages_in: Sets whose passages, without titles, make the collection.
         limit: Most questions of `questions_in`, drawn by `seed`; None for all.
         check_limit: Most questions of a set in the further checks, drawn by `seed`.
@@ -183,7 +183,8 @@ def calibrate(
     if not all(of_both_kinds):
         raise DataError(f"{data / questions_in}: too few questions with a known answer to measure scores of answers.")
     asked = {questions_in: draw(held_out, check_limit, rng)}
-    asked |= {name: draw(_questions(data / name, collection), check_limit, rng) for name in checks_in}
+    further = [name for name in checks_in if name != questions_in]  # half of whose questions fit the rules
+    asked |= {name: draw(_questions(data / name, collection), check_limit, rng) for name in further}
     work = RetrieveAndRead(encoder, list(collection.values()), ReadingOptions(answers_per_seq=1))
     weight = work.options.passage_score_weight
     fitting_read = work.read(fitting, _ORDERS[0], passage_count)

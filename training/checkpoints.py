@@ -39,6 +39,11 @@ def last_checkpoint(output: Path) -> Path | None:
     return next(reversed(whole_checkpoints(output).values()), None)
 
 
+def step_of(checkpoint: Path) -> int:
+    """Return the step after which a run wrote a checkpoint."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def history_of(checkpoint: Path | None) -> list[dict[str, Any]]:
     """Return everything that a run had logged when it wrote a checkpoint; nothing where there is no checkpoint."""
     state = None if checkpoint is None else _state(checkpoint)

@@ -89,10 +89,11 @@ def release(
         table=markdown_table(report["systems"]),
         resampled=resampled(settings),
         collection=_listed(settings["passages"]),
-        options=_options(settings),
+        options=(f" --base {base}" if settings["base"] else "") + _options(settings),
         **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in settings.items()},
     )
     save_release(model, tokenizer, output)
+    (output / CALIBRATION_FILE).unlink(missing_ok=True)  # of what is released anew there
     if (run_model / CALIBRATION_FILE).is_file():
         shutil.copy(run_model / CALIBRATION_FILE, output)
     metadata = ModelCardData(license=licence, base_model=base, language=language, pipeline_tag="question-answering")

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from dataclasses import MISSING, asdict, fields
@@ -25,7 +26,8 @@ from typing import Any
 import yaml
 
 from rom_haystack.durable import replace_file
-from training.checkpoints import clear_leftovers, history_of
+from training.checkpoints import clear_leftovers, history_of, step_of
+from training.data.stores import source_files
 from training.environment import environment
 from training.errors import RecipeError
 from training.recipe import Recipe
@@ -65,6 +67,7 @@ def claim_folder(recipe: Recipe, data: Path, output: Path, processes: int = 1) -
     """Tie a run folder to what is trained there, so that no run continues another one's checkpoints.
 
     The number of steps or epochs, how often is saved and logged, the patience, the workers and the remarks may change.
+    Files of data may not, as batches are numbers of what stands in them.
 
     Args:
         recipe: The recipe.
@@ -76,17 +79,24 @@ def claim_folder(recipe: Recipe, data: Path, output: Path, processes: int = 1) -
         RecipeError: The folder belongs to another recipe, other data or another number of processes.
     """
     settings = {key: value for key, value in asdict(recipe).items() if key not in _FREE}
+    files = _digests(recipe, data)
     settings |= {"data_root": str(data.resolve()), "processes": processes}
     path = output / "settings.json"
     if path.is_file():
-        before = {**_defaults(), **json.loads(path.read_text(encoding="utf-8"))}
+        before = {**_defaults(), "files": files, **json.loads(path.read_text(encoding="utf-8"))}
         for key, value in json.loads(json.dumps(settings)).items():
             if before.get(key) != value:
                 raise RecipeError(
                     f"{output} belongs to a run with {key} = {before.get(key)!r}, not {value!r}. Choose another "
                     "--output."
                 )
-    text = json.dumps(settings, indent=2) + "\n"
+        for file in sorted({*before["files"], *files}):
+            if before["files"].get(file) != files.get(file):
+                raise RecipeError(
+                    f"{output} belongs to a run that began with other data: {file} has changed since. Put the file "
+                    "back, or choose another --output."
+                )
+    text = json.dumps({**settings, "files": files}, indent=2) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:  # the first process has written it for all
         replace_file(path, text)
 
@@ -109,7 +119,7 @@ def begin(recipe: Recipe, output: Path, checkpoint: Path | None, processes: int)
     replace_file(output / "recipe.resolved.yaml", _resolved(recipe))
     path = output / "environment.json"
     starts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    after = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    after = step_of(checkpoint) if checkpoint else 0
     starts.append({"after_step": after, "processes": processes, **environment()})
     replace_file(path, json.dumps(starts, indent=2) + "\n")
 
@@ -138,6 +148,18 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise RecipeError(f"{path}, line {number}: not JSON ({error}).") from error
     return entries
+
+
+def _digests(recipe: Recipe, root: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file that a run reads, by its path."""
+    named = [options.data or recipe.data for options in recipe.task_options.values()]
+    names = {name for some in named for name in ([some] if isinstance(some, str) else some)}
+    names |= {recipe.development} if recipe.development else set()
+    digests = {}
+    for file in (file for name in sorted(names) for file in source_files(root / name)):
+        with file.open("rb") as content:
+            digests[str(file.resolve())] = hashlib.file_digest(content, "sha256").hexdigest()
+    return digests
 
 
 def _defaults() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from filecmp import cmpfiles
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from rom_haystack.modeling import ROMModel
 from training.batches import StepDataset, in_steps, only_item, plan_of
 from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, WriteMetrics
-from training.checkpoints import checkpoint_at, history_of, last_checkpoint, whole_checkpoints
+from training.checkpoints import checkpoint_at, history_of, last_checkpoint, step_of, whole_checkpoints
 from training.curves import write_curves
 from training.data.dataset import DataSet
 from training.data.formats import read_together
 from training.data.stores import delete_stores
 from training.development import PREFIX, Development
 from training.errors import DataError, RecipeError
-from training.files import replace_folder
+from training.files import delete_folder, replace_folder
 from training.layers import layer_factors
 from training.limits import METRICS
 from training.loop import ROMTrainer
@@ -99,6 +100,8 @@ def train_model(
         for task in tasks.values():
             task.prepare(model, output)
     checkpoint = last_checkpoint(output)
+    if stop_after is not None and checkpoint and step_of(checkpoint) >= stop_after:
+        return None
     stopping = None if recipe.patience is None else EarlyStopping(PREFIX + recipe.metric, recipe.patience)
     if stopping is not None:
         require_best(output, stopping, history_of(checkpoint))
@@ -118,18 +121,25 @@ def train_model(
     with arguments.main_process_first(desc="preparing the run folder"):
         if trainer.is_world_process_zero():
             begin(recipe, output, checkpoint, arguments.world_size)
-    if stopping is None or not stopping.exhausted(history_of(checkpoint)):
-        if checkpoint:
-            trainer.restore_means(checkpoint)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        history, step = trainer.state.log_history, trainer.state.global_step
-        if step < recipe.steps and not (stopping and stopping.exhausted(history)):
-            return None
-    else:
-        history = history_of(checkpoint)
+    history = _train_on(trainer, checkpoint)
+    if history is None:
+        return None
     if stopping is not None:
         load_best(model, output, stopping, history)
     return save_run(trainer, model, tokenizer, output)
+
+
+def _train_on(trainer: ROMTrainer, checkpoint: Path | None) -> list[dict[str, Any]] | None:
+    """Train from a checkpoint to the end, and return all that was logged; None where the run stopped before."""
+    stopping, history = trainer.stopping, history_of(checkpoint)
+    if stopping is not None and stopping.exhausted(history):
+        return history
+    if checkpoint:
+        trainer.restore_means(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    history = trainer.state.log_history
+    ended = trainer.state.global_step >= trainer.args.max_steps or (stopping and stopping.exhausted(history))
+    return history if ended else None
 
 
 def build_tasks(
@@ -291,7 +301,16 @@ def _save(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> 
     partial = folder.with_name(f"{folder.name}.partial")
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    replace_folder(partial, folder)
+    if _has_all_of(folder, partial):  # of an earlier start; a calibration may be beside it
+        delete_folder(partial)
+    else:
+        replace_folder(partial, folder)
+
+
+def _has_all_of(folder: Path, other: Path) -> bool:
+    names = [file.name for file in other.iterdir()]
+    same, _, _ = cmpfiles(other, folder, names, shallow=False)
+    return len(same) == len(names)
 
 
 def _callbacks(

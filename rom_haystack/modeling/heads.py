@@ -93,6 +93,11 @@ class RetrievalHead(Head):
             raise CheckpointError(
                 f"Unknown similarity '{similarity}' of the retrieval head; choose 'cosine', 'dot' or 'unscaled_cosine'."
             )
+        if projection_dim is not None and projection_dim < 1:
+            raise CheckpointError(
+                f"Width {projection_dim} of the retrieval head's projection is below 1; leave 'projection_dim' out for "
+                "no projection."
+            )
         self.pooling = pooling
         self.similarity = similarity
         self.dim = projection_dim or self.hidden_size

@@ -170,6 +170,18 @@ class TestCalibrate:
         assert checks[0]["question count"] + measured["fitting questions"] == 12
         assert len(checks_table(result).splitlines()) == 2 + len(measured["checks"])
 
+    def test_the_set_that_fits_is_checked_by_its_other_half_alone(self, tiny_checkpoint, data_root):
+        """Where it is named for the further checks, too."""
+        spec = EncoderSpec(str(tiny_checkpoint), backend="torch", dtype="float32")
+        named, left_out = (
+            calibrate(spec, data_root, promises=self.PROMISES, **{**SETS, "checks_in": checks})
+            for checks in (["mini"], [])
+        )
+        assert checks_of(named, "fast") == checks_of(left_out, "fast")
+        measured = named["stopping"]["measured"]
+        for row in measured["checks"]:
+            assert row["question count"] + measured["fitting questions"] == 12
+
     def test_same_seed_same_figures(self, tiny_checkpoint, data_root):
         runs = [
             calibrate(
@@ -234,7 +246,7 @@ class TestCommand:
         ("change", "message"),
         [
             (lambda a: [*a[:1], "no/such-model", *a[2:]], "no/such-model"),
-            (lambda a: [*a[:3], "nowhere", *a[4:]], "Is the --data folder right?"),
+            (lambda a: [*a[:3], "nowhere", *a[4:]], "mini: no such file or folder"),
             (lambda a: [*a, "--limit", "20"], "questions can't show an agreement of 99.5%"),
             (lambda a: [*a, "--output", "nowhere/calibration.json"], "nowhere is no folder"),
             (lambda a: [*a, "--dtype", "int8"], "Unknown dtype 'int8'"),

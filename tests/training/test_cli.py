@@ -53,16 +53,17 @@ def test_trains_and_says_where_the_model_is(arguments, tmp_path):
     [
         (lambda a: [a[0], "none.yaml", *a[2:]], "Recipe none.yaml can't be read"),
         (lambda a: [*a, "--steps", "0"], "Recipe key 'steps' is 0"),
-        (lambda a: [*a[:3], "nowhere", *a[4:]], "Is the --data folder right?"),
+        (lambda a: [*a[:3], "nowhere", *a[4:]], "nowhere/mini: no such file or folder"),
+        (lambda a: [*a, "--stop-after", "0"], "0 is not in the range"),
         (lambda a: [*a, "--encoder", "no/such-encoder"], "Recipe key 'encoder' is 'no/such-encoder'"),
     ],
-    ids=["recipe", "steps", "data", "encoder"],
+    ids=["recipe", "steps", "data", "stop", "encoder"],
 )
 def test_mistakes_end_with_code_2_and_a_message(arguments, change, message):
     result = CliRunner().invoke(app, change(arguments))
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
-    assert message in " ".join(result.output.split())
+    assert message in " ".join(result.output.replace("│", " ").split())
 
 
 def test_from_the_shell_without_traceback(tmp_path):

@@ -234,12 +234,18 @@ def test_evaluate_and_release(tiny_checkpoint, base_folder, data_root, make_reci
     assert f"python -m training train {recipe_path.as_posix()}" in card
     assert "seed 13" in card
     options = "--questions mini --collection mini --limit 8 --end-to-end-limit 4 --passages 2 --also-passages 1"
-    assert f"{base_folder} {options} --further mini --report" in card
+    assert f"--base {base_folder} {options} --further mini --report" in card
     assert "8 questions of `mini` over all 7 passages of `mini`" in card
     assert "license: mit" in card
     assert "- de" in card or "language: de" in card
     assert f"bootstrap intervals over articles ({report['settings']['article count']}; " in card
     assert "$" not in card
+    (trained / "calibration.json").unlink()
+    report["settings"]["base"] = None
+    write_report(report, tmp_path / "report.json")
+    release(trained, tmp_path / "release", recipe, recipe_path, tmp_path / "report.json")
+    assert not (tmp_path / "release" / "calibration.json").exists()
+    assert "--base" not in (tmp_path / "release" / "README.md").read_text(encoding="utf-8")
     original, released = load_checkpoint(tiny_checkpoint)[0], load_checkpoint(tmp_path / "release")[0]
     for name, value in original.state_dict().items():
         np.testing.assert_allclose(released.state_dict()[name], value, atol=1e-3)

@@ -199,6 +199,7 @@ def test_released_recipes_of_one_model_differ_by_a_word():
         ({"heads": {"retrieval": []}}, r"'heads.retrieval' must be a mapping, found \[\]"),
         ({"heads": {"summary": {}}}, "'heads.summary' can't be used: Unknown head 'summary'"),
         ({"heads": {"retrieval": {"pooling": "max"}}}, "'heads.retrieval' can't be used: Unknown pooling 'max'"),
+        ({"heads": {"retrieval": {"projection_dim": -1}}}, "'heads.retrieval' can't be used: Width -1 of the retr"),
         ({"heads": {"retrieval": {"pool": "cls"}}}, "'heads.retrieval' can't be used: .* does not take the options"),
         ({3: 4}, "'3' is unknown"),
     ],

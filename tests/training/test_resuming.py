@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import training.trainer as trainer_module
-from training.checkpoints import last_checkpoint
+from training.checkpoints import last_checkpoint, whole_checkpoints
 from training.errors import RecipeError
 from training.loop import ROMTrainer
 from training.trainer import train
@@ -153,11 +153,26 @@ def test_an_interrupted_run_continues_as_if_nothing_had_happened(
 def test_a_run_may_stop_early_and_be_continued(bert_folder, make_recipe, data_root, tmp_path):
     recipe = make_recipe(bert_folder, steps=3)
     train(recipe, data_root, tmp_path / "whole", stop_after=9)
-    assert train(recipe, data_root, tmp_path / "parts", stop_after=1) is None
+    for _ in range(2):
+        assert train(recipe, data_root, tmp_path / "parts", stop_after=1) is None
+        assert list(whole_checkpoints(tmp_path / "parts")) == [1]
     assert not (tmp_path / "parts" / "model").exists()
     assert train(recipe, data_root, tmp_path / "parts") == tmp_path / "parts" / "model"
+    assert train(recipe, data_root, tmp_path / "parts", stop_after=2) is None
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_finished_run_keeps_what_was_put_beside_its_model(bert_folder, make_recipe, data_root, tmp_path):
+    """Its calibration, when the same command is given again; another model does not get it."""
+    for steps in (1, 2):
+        for again in (False, True):
+            model = train(make_recipe(bert_folder, steps=steps), data_root, tmp_path / "run")
+            if not again:
+                assert not (model / "calibration.json").exists()
+                (model / "calibration.json").write_text("{}")
+        assert (model / "calibration.json").exists()
+    assert [path.name for path in (tmp_path / "run").glob("*model*")] == ["model"]
 
 
 def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(bert_folder, make_recipe, data_root, tmp_path):

@@ -110,7 +110,7 @@ class TestFolder:
         claim_folder(recipe, data_root, tmp_path)
         path = tmp_path / "settings.json"
         settings = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("gradient_accumulation", "development", "metric", "processes"):
+        for key in ("gradient_accumulation", "development", "metric", "processes", "files"):
             del settings[key]
         path.write_text(json.dumps(settings), encoding="utf-8")
         claim_folder(recipe, data_root, tmp_path)

@@ -134,6 +134,10 @@ def test_a_run_folder_belongs_to_one_recipe_and_data(encoder_folder, make_recipe
         claim_folder(make_recipe(encoder_folder, seed=14), data_root, tmp_path)
     with pytest.raises(RecipeError, match="data_root"):
         claim_folder(make_recipe(encoder_folder), tmp_path, tmp_path)
+    passages = data_root / "mini" / "passages.jsonl"
+    passages.write_text("".join(reversed(passages.read_text(encoding="utf-8").splitlines(keepends=True))))
+    with pytest.raises(RecipeError, match=r"began with other data: .*passages\.jsonl has changed since"):
+        claim_folder(make_recipe(encoder_folder), data_root, tmp_path)
 
 
 def test_the_recipe_for_gpus_trains_without_one(bert_folder, data_root, tmp_path):

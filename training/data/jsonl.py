@@ -145,6 +145,17 @@ def _file(folder: Path, stem: str) -> Path | None:
     return next((p for p in (folder / f"{stem}.jsonl.gz", folder / f"{stem}.jsonl") if p.is_file()), None)
 
 
+def _missing(folder: Path, stem: str) -> str:
+    if folder.is_dir():
+        return f"no {stem}.jsonl.gz or {stem}.jsonl there."
+    if folder.is_file():
+        return (
+            "a file, where it takes a folder of JSON lines; "
+            f"`python -m training convert-data {folder} FOLDER --to jsonl` makes one."
+        )
+    return "no such file or folder. Are its name and the folder before it right?"
+
+
 def folder_rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read the rows of a folder's file, gzip'd or plain, each after its place for messages.
 
@@ -153,7 +164,7 @@ def folder_rows(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]
     """
     path = _file(folder, stem)
     if path is None:
-        raise DataError(f"{folder}: no {stem}.jsonl.gz or {stem}.jsonl there. Is the --data folder right?")
+        raise DataError(f"{folder}: {_missing(folder, stem)}")
     for number, row in json_lines(path):
         where = f"{path}, line {number}"
         yield where, an_object(row, where)
