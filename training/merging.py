@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint
+from rom_haystack.modeling import CheckpointError, ROMModel, load_checkpoint, save_checkpoint
 from training.errors import DataError
 from training.files import replace_folder
 from training.starting import rom_checkpoint
@@ -44,8 +44,7 @@ def merge(model: Path, base: str, share: float, output: Path) -> None:
     interpolate(merged, other, share)
     partial = output.with_name(f"{output.name}.partial")
     try:
-        merged.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        save_checkpoint(merged, tokenizer, partial)
         replace_folder(partial, output)
     except OSError as error:
         raise DataError(f"{output} can't be written ({error}).") from error

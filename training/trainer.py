@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
-from rom_haystack.modeling import ROMModel
+from rom_haystack.modeling import ROMModel, save_checkpoint
 from training.batches import StepDataset, in_steps, only_item, plan_of
 from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, WriteMetrics
 from training.checkpoints import checkpoint_at, history_of, last_checkpoint, step_of, whole_checkpoints
@@ -299,8 +299,7 @@ def save_run(trainer: ROMTrainer, model: ROMModel, tokenizer: PreTrainedTokenize
 
 def _save(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    save_checkpoint(model, tokenizer, partial)
     if _has_all_of(folder, partial):  # of an earlier start; a calibration may be beside it
         delete_folder(partial)
     else:

@@ -13,7 +13,7 @@ from rom_haystack.modeling.errors import CheckpointError
 from rom_haystack.modeling.places import DEFAULT_CHECKPOINT, bundled_checkpoints, resolve_checkpoint
 
 if TYPE_CHECKING:
-    from rom_haystack.modeling.checkpoints import load_checkpoint, save_release
+    from rom_haystack.modeling.checkpoints import load_checkpoint, save_checkpoint, save_release
     from rom_haystack.modeling.config import ROMConfig
     from rom_haystack.modeling.heads import HEADS, Head, register_head
     from rom_haystack.modeling.model import ROMModel
@@ -29,6 +29,7 @@ __all__ = [
     "load_checkpoint",
     "register_head",
     "resolve_checkpoint",
+    "save_checkpoint",
     "save_release",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "ROMModel": "model",
     "load_checkpoint": "checkpoints",
     "register_head": "heads",
+    "save_checkpoint": "checkpoints",
     "save_release": "checkpoints",
 }
 

@@ -67,8 +67,14 @@ def load_checkpoint(
 
 def save_release(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a model in half precision with its tokenizer: the form in which checkpoints are published."""
-    copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
+    save_checkpoint(copy.deepcopy(model).to(torch.float16), tokenizer, folder)
+
+
+def save_checkpoint(model: ROMModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a model as it is, and its tokenizer without what its last batch was cut and padded to."""
+    model.save_pretrained(folder)
     plain = copy.deepcopy(tokenizer)
-    plain.backend_tokenizer.no_truncation()  # else it keeps what its last batch was cut and padded to
-    plain.backend_tokenizer.no_padding()
+    if plain.is_fast:
+        plain.backend_tokenizer.no_truncation()
+        plain.backend_tokenizer.no_padding()
     plain.save_pretrained(folder)

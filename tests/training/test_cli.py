@@ -54,7 +54,7 @@ def test_trains_and_says_where_the_model_is(arguments, tmp_path):
         (lambda a: [a[0], "none.yaml", *a[2:]], "Recipe none.yaml can't be read"),
         (lambda a: [*a, "--steps", "0"], "Recipe key 'steps' is 0"),
         (lambda a: [*a[:3], "nowhere", *a[4:]], "nowhere/mini: no such file or folder"),
-        (lambda a: [*a, "--stop-after", "0"], "0 is not in the range"),
+        (lambda a: [*a, "--stop-after", "0"], "should be greater than or equal to 1"),
         (lambda a: [*a, "--encoder", "no/such-encoder"], "Recipe key 'encoder' is 'no/such-encoder'"),
     ],
     ids=["recipe", "steps", "data", "stop", "encoder"],
@@ -129,7 +129,7 @@ class TestConvert:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["none.json", "out"], "none.json: no passages.jsonl.gz or passages.jsonl there"),
+            (["none.json", "out"], "none.json: no such file or folder"),
             (["{squad}", "{squad}"], "exists already; choose another output"),
             (["{squad}", "out", "--to", "csv"], "'csv' is not one of"),
             (["{squad}", "out", "--hard-negatives", "-1"], "greater than or equal to 0"),

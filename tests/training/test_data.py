@@ -98,6 +98,9 @@ def test_lines_that_are_no_objects(tmp_path, line, message):
 
 
 def test_missing_file(tmp_path):
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(DataError, match=r"broken\.json: a file, .* convert-data .*broken\.json FOLDER --to jsonl"):
+        read_questions(tmp_path / "broken.json")
     with pytest.raises(DataError, match=re.escape(f"{tmp_path}: no passages.jsonl.gz or passages.jsonl there")):
         read_passages(tmp_path)
 

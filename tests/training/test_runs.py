@@ -267,7 +267,7 @@ class TestMetricsFile:
 
 class TestDevelopmentData:
     def test_missing(self, bert_folder, make_recipe, data_root, tmp_path):
-        with pytest.raises(DataError, match=r"nowhere: no passages\.jsonl"):
+        with pytest.raises(DataError, match="nowhere: no such file or folder"):
             train(make_recipe(bert_folder, development="nowhere"), data_root, tmp_path / "run")
 
     def test_without_answers(self, bert_folder, make_recipe, data_root, tmp_path):

@@ -338,6 +338,7 @@ class TestTasks:
         assert isinstance(disk.items, Lazy)
         for task, folder in ((memory, "memory"), (disk, "disk")):
             (tmp_path / folder).mkdir()
+            task.load_teacher(tiny_model)
             task.prepare(tiny_model, tmp_path / folder)
         count = 2 * memory.batches_per_epoch + 1
         assert [disk.ids(number) for number in range(count)] == [memory.ids(number) for number in range(count)]

@@ -69,6 +69,7 @@ def prepared(make_task, model, tmp_path, tiny_checkpoint):
         if hasattr(kind.Options, "teacher"):
             options["teacher"] = str(tiny_checkpoint)
         task = make_task(kind, **options)
+        task.load_teacher(model)
         task.prepare(model, tmp_path)
         return task
 
