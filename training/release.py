@@ -89,7 +89,7 @@ def release(
         table=markdown_table(report["systems"]),
         resampled=resampled(settings),
         collection=_listed(settings["passages"]),
-        options=(f" --base {base}" if settings["base"] else "") + _options(settings),
+        options=(f" --base {base}" if settings.get("base") else "") + _options(settings),
         **{f"eval_{key}".replace(" ", "_").replace("-", "_"): value for key, value in settings.items()},
     )
     save_release(model, tokenizer, output)
