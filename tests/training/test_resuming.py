@@ -24,6 +24,9 @@ from .conftest import metrics_of, weights_of
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+# Softmax takes no notice of what is added to all of its logits, so these have gradients of rounding errors only, which
+# Adam turns into steps as large as any: other orders of summation, other weights, of the same model.
+WITHOUT_GRADIENT = (".key.bias", "heads.reading.span.bias")
 
 
 def run_child(*arguments, **environment):
@@ -100,7 +103,8 @@ def test_two_processes_train_like_one_that_takes_two_batches_a_step(
             assert [other[key] for key in entry] == pytest.approx(list(entry.values()), rel=1e-3, abs=2e-4)
         weights = weights_of(two)
         for name, value in weights_of(one).items():
-            torch.testing.assert_close(weights[name], value, atol=1e-4, rtol=1e-3)
+            if not name.endswith(WITHOUT_GRADIENT):
+                torch.testing.assert_close(weights[name], value, atol=1e-4, rtol=1e-3)
     assert metrics_of(tmp_path / "alternating-parts") == metrics_of(tmp_path / "alternating-whole")
     assert same_weights(weights_of(tmp_path / "alternating-parts"), weights)
     starts = json.loads((tmp_path / "alternating-parts" / "environment.json").read_text(encoding="utf-8"))
