@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.runs import append_metrics
@@ -23,6 +25,29 @@ class StopAfter(TrainerCallback):
         """Check the number of steps."""
         if state.global_step == self.steps:
             control.should_save = control.should_training_stop = True
+
+
+class FollowSchedule(TrainerCallback):
+    """Start with the learning rates that the schedule has for the next step.
+
+    A checkpoint holds those of the schedule that it was written under, which for its run's last step are 0. A run that
+    goes on from there for more steps would take its first one for nothing.
+    """
+
+    def on_train_begin(
+        self,
+        _arguments: TrainingArguments,
+        _state: TrainerState,
+        _control: TrainerControl,
+        *,
+        optimizer: Optimizer,
+        lr_scheduler: LambdaLR,
+        **_: Any,
+    ) -> None:
+        """Set the rates."""
+        rates = zip(lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
+        for group, (peak, factor) in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = peak * factor(lr_scheduler.last_epoch)
 
 
 class Evaluate(TrainerCallback):

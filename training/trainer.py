@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 
 from rom_haystack.modeling import ROMModel, save_checkpoint
 from training.batches import StepDataset, in_steps, only_item, plan_of
-from training.callbacks import EarlyStopping, Evaluate, LogLast, StopAfter, WriteMetrics
+from training.callbacks import EarlyStopping, Evaluate, FollowSchedule, LogLast, StopAfter, WriteMetrics
 from training.checkpoints import checkpoint_at, history_of, last_checkpoint, step_of, whole_checkpoints
 from training.curves import write_curves
 from training.data.dataset import DataSet
@@ -317,7 +317,7 @@ def _callbacks(
 ) -> list[TrainerCallback]:
     """Return what happens between steps, in the order in which it must."""
     chosen: list[TrainerCallback] = [] if recipe.development is None else [Evaluate(recipe.evaluate_every)]
-    chosen += [LogLast(), WriteMetrics(output), Progress()]
+    chosen += [FollowSchedule(), LogLast(), WriteMetrics(output), Progress()]
     if stopping is not None:
         chosen.append(stopping)
     if stop_after is not None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 import training.trainer as trainer_module
-from training.checkpoints import last_checkpoint, whole_checkpoints
+from training.checkpoints import checkpoint_at, last_checkpoint, whole_checkpoints
 from training.errors import RecipeError
 from training.loop import ROMTrainer
 from training.trainer import train
@@ -36,6 +37,12 @@ def run_child(*arguments, **environment):
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-9000:]
     return done.stdout
+
+
+def weights_of_steps(recipe, data, run, steps):
+    """Train up to a step, and return the weights of its checkpoint."""
+    train(recipe, data, run, stop_after=steps)
+    return load_file(checkpoint_at(run, steps) / "model.safetensors")
 
 
 def same_weights(one, other):
@@ -165,6 +172,17 @@ def test_a_run_may_stop_early_and_be_continued(bert_folder, make_recipe, data_ro
     assert train(recipe, data_root, tmp_path / "parts", stop_after=2) is None
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_run_that_is_given_more_steps_learns_from_the_first_of_them(bert_folder, make_recipe, data_root, tmp_path):
+    """The rate at its old end was 0."""
+    before = weights_of_steps(make_recipe(bert_folder, steps=2, layer_decay=0.5), data_root, tmp_path / "run", 2)
+    longer = make_recipe(bert_folder, steps=4, layer_decay=0.5)
+    first = weights_of_steps(longer, data_root, tmp_path / "run", 3)
+    last = weights_of_steps(longer, data_root, tmp_path / "run", 4)
+    learning = {name for name in last if not torch.equal(last[name], first[name])}
+    assert len(learning) > 20
+    assert {name for name in first if not torch.equal(first[name], before[name])} == learning
 
 
 def test_a_finished_run_keeps_what_was_put_beside_its_model(bert_folder, make_recipe, data_root, tmp_path):
