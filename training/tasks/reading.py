@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from training.data.numbered import those
+from training.errors import require
+from training.tasks.altering import altered
 from training.tasks.base import Features, QuestionTask
 from training.tasks.pairs import PairOptions, pair_features, pair_loss, text_without
 from training.tasks.texts import answer_places
@@ -24,7 +26,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReadingTaskOptions(PairOptions):
-    """Options of `ReadingTask`: those of pairs."""
+    """Options of `ReadingTask`: those of pairs, and these.
+
+    Args:
+        altered_rate: Share of the pairs with an answer whose question is altered so that its passage does not answer
+            it any more, by rules for English (`training.tasks.altering`). A question to which no rule applies, as to
+            a third of SQuAD's, stays as it is.
+    """
+
+    altered_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "altered_rate", 0 <= self.altered_rate <= 1, "from 0 to 1")
 
 
 class PairTask(QuestionTask):
@@ -47,8 +61,8 @@ class ReadingTask(PairTask):
 
     The span loss is the negative log-likelihood of all occurrences of the answer in the window together, since
     distant offsets may name the wrong one (Clark and Gardner, 2018, section 3.2, summed objective). Pairs without
-    the answer, unanswerable questions among them, have the null position as their only target. Questions whose answer
-    stands nowhere in their gold passage are left out.
+    the answer, unanswerable and altered questions among them, have the null position as their only target. Questions
+    whose answer stands nowhere in their gold passage are left out.
     """
 
     Options = ReadingTaskOptions
@@ -78,12 +92,18 @@ class ReadingTask(PairTask):
     def collate(self, items: Sequence[Question], rng: np.random.Generator) -> Features:
         """Tokenise pairs and mark the answers' tokens, or the null position."""
         texts = [self._passage_text(question, rng) for question in items]
-        queries = [question.text for question in items]
-        answers = [
-            answer_places(question, text) if text == self.passages[question.passage_id].text else []
-            for question, text in zip(items, texts, strict=True)
-        ]
+        queries, answers = [], []
+        for question, text in zip(items, texts, strict=True):
+            found = answer_places(question, text) if text == self.passages[question.passage_id].text else []
+            other = self._altered(question, text, rng) if found else None
+            queries.append(other or question.text)
+            answers.append([] if other else found)
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
+
+    def _altered(self, question: Question, text: str, rng: np.random.Generator) -> str | None:
+        if not self.options.altered_rate or rng.random() >= self.options.altered_rate:
+            return None
+        return altered(question.text, text, question.answers, rng)
 
     def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         """Return span loss plus weighted relevance loss."""
