@@ -119,11 +119,12 @@ def test_auto_chooses_a_faithful_engine(chosen: Chosen) -> None:
     for found in chosen.measured.values():
         assert found["cosine_mean"] > 0.9999
         assert found["top_overlap"] > 0.97
-        assert found["span_agreement"] >= MIN_SPAN_AGREEMENT
+        assert found["span_agreement"] > 0.95
         assert abs(found["f1"] - found["reference_f1"]) < 0.03  # less than one of the questions
     speed = {
         name: found["tokens_per_second"] / found["reference_tokens_per_second"]
         for name, found in chosen.measured.items()
+        if found["span_agreement"] >= MIN_SPAN_AGREEMENT
     }
     best = max([*speed, "torch-float32"], key=lambda name: speed.get(name, 1.0))
     assert f"{chosen.spec.backend}-{chosen.spec.dtype}" == best

@@ -35,7 +35,7 @@ def run(model, batch, head):
 
 
 @pytest.mark.parametrize("heads", HEAD_SETS.values(), ids=HEAD_SETS)
-def test_saved_and_loaded_model_gives_the_same_bits(family, heads, tmp_path):
+def test_saved_and_loaded_model_has_the_same_bits(family, heads, tmp_path):
     model = build(family.config, heads)
     model.save_pretrained(tmp_path)
     loaded = ROMModel.from_pretrained(tmp_path).eval()
@@ -43,11 +43,12 @@ def test_saved_and_loaded_model_gives_the_same_bits(family, heads, tmp_path):
     expected = {**model.config.encoder.to_dict(), "dtype": "float32"}
     assert loaded.config.encoder.to_dict() == expected
     assert loaded.config.heads == heads
+    weights = loaded.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     batch = tokens(family.tokenizer, "Who flew to the moon?", "Comets", pair="Three people flew in 1969.")
-    for head in heads:
-        before, after = run(model, batch, head), run(loaded, batch, head)
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before)
+    for head in heads:  # on some CPUs the last bits of products depend on where weights lie in memory
+        torch.testing.assert_close(run(loaded, batch, head), run(model, batch, head), atol=1e-6, rtol=1e-5)
 
 
 def test_heads_have_the_shapes_they_promise(family):
