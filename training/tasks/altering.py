@@ -18,8 +18,8 @@ _CAPITALISED = r"[A-ZÀ-ÖØ-Þ]\w*(?:[-’'][A-Za-z]\w+)*"
 _NAME = re.compile(rf"(?<![\w-]){_CAPITALISED}(?: (?:(?:of|the|de|von|van) )?{_CAPITALISED})*")
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)*(?![\w]|[.,]\d)")
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
-#: What stands before the first word of a sentence.
-_SENTENCE_END = re.compile(r"(?:^|[.!?:;]['\"”)\]]*)\s*$")
+#: What may stand between the end of a sentence and the next one's first word, and how far that is looked for.
+_BETWEEN, _FAR = " \n\t'\"“”()[]", 8
 
 _OPPOSITES = (
     "above below, accept reject, accepted rejected, allowed forbidden, ancient modern, before after, began ended, "
@@ -75,7 +75,8 @@ def names(text: str) -> list[tuple[int, int, str]]:
     found = []
     for match in _NAME.finditer(text):
         start, words = match.start(), match[0].split(" ")
-        first = _SENTENCE_END.search(text[:start]) is not None
+        before = text[max(0, start - _FAR) : start].strip(_BETWEEN)
+        first = not before or before[-1] in ".!?:;"
         while words and words[0].lower() in _STOP_WORDS:
             start += len(words.pop(0)) + 1
             first = False
