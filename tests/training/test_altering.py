@@ -36,9 +36,9 @@ class TestRules:
         }
 
     def test_years_are_swapped_for_years_and_other_numbers_for_such(self):
-        assert all_of("What built in 1889?") == {"What built in 1891?"}
+        assert all_of("Who built in 1889?") == {"Who built in 1891?"}
         assert all_of("Who had 12 workers?") == {"Who had 300 workers?"}
-        assert all_of("What built in 1889?", ["1891"]) == {None}
+        assert all_of("Who built in 1889?", ["1891"]) == {None}
 
     def test_a_word_gives_way_to_its_opposite(self):
         assert all_of("Which was the largest before that?") == {
@@ -53,7 +53,7 @@ class TestRules:
         assert "Who built the first tower in Paris in 1891?" in found
         assert "Who built the first tower in Gustave Eiffel in 1889?" in found
 
-    @pytest.mark.parametrize("question", ["", "Who did it?", "Where is Berlin?", "Paris?", "What built in 1999?"])
+    @pytest.mark.parametrize("question", ["", "Who did it?", "Where is Berlin?", "Paris?", "Who built in 1999?"])
     def test_what_no_rule_fits_stays_as_it_is(self, question):
         assert all_of(question) == {None}
 
@@ -78,8 +78,8 @@ class TestReading:
         return make
 
     def test_an_altered_question_has_no_answer(self, task, tiny_tokenizer):
-        made = task("What built in 1889?", ("tower",), altered_rate=1.0)
-        plain = task("What built in 1889?", ("tower",))
+        made = task("Who built in 1889?", ("tower",), altered_rate=1.0)
+        plain = task("Who built in 1889?", ("tower",))
         features, expected = (one.collate(one.items, np.random.default_rng(0)) for one in (made, plain))
         assert expected["relevant"].tolist() == [1.0]
         assert features["relevant"].tolist() == [0.0]
@@ -87,7 +87,7 @@ class TestReading:
         read = tiny_tokenizer.decode(features["inputs"]["input_ids"][0])
         assert "1891" in read.split(tiny_tokenizer.sep_token)[0].replace(" ", "").replace("##", "")
 
-    @pytest.mark.parametrize("question", ["What built in 1889?", "Who did it?"])
+    @pytest.mark.parametrize("question", ["Who built in 1889?", "Who did it?"])
     def test_what_has_no_answer_or_fits_no_rule_is_read_as_it_is(self, task, question):
         answers = ("tower",) if question == "Who did it?" else ()
         made, plain = task(question, answers, altered_rate=1.0), task(question, answers)
@@ -96,6 +96,6 @@ class TestReading:
         assert features["inputs"]["input_ids"].tolist() == expected["inputs"]["input_ids"].tolist()
 
     def test_the_rate_is_a_share_of_the_answerable_pairs(self, task):
-        made = task("What built in 1889?", ("tower",), altered_rate=0.3)
+        made = task("Who built in 1889?", ("tower",), altered_rate=0.3)
         features = made.collate(list(made.items) * 1000, np.random.default_rng(0))
         assert features["relevant"].mean().item() == pytest.approx(0.7, abs=0.05)

@@ -100,11 +100,11 @@ class ReadingTask(PairTask):
             answers.append([] if other else found)
         return pair_features(self.tokenizer, self.options, queries, texts, answers, rng)
 
+    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return span loss plus weighted relevance loss."""
+        return pair_loss(model, features, self.options.relevance_weight, self.options.chunk_size)
+
     def _altered(self, question: Question, text: str, rng: np.random.Generator) -> str | None:
         if not self.options.altered_rate or rng.random() >= self.options.altered_rate:
             return None
         return altered(question.text, text, question.answers, rng)
-
-    def loss(self, model: ROMModel, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return span loss plus weighted relevance loss."""
-        return pair_loss(model, features, self.options.relevance_weight, self.options.chunk_size)
